@@ -1,0 +1,1 @@
+"""DTLS without sockets: records, the resumption handshake and the PSK handshake."""

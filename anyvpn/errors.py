@@ -1,0 +1,94 @@
+"""Every exception that anyvpn raises on purpose.
+
+AnyvpnError
+    ConfigurationError          the operator's file or option is wrong
+        BackendUnavailable      a backend cannot be found, or cannot be imported
+    PeerError                   the other side sent what it must not
+        MalformedMessage        a document, header or form cannot be read
+        MalformedPacket         a CSTP frame, DTLS payload or inner packet cannot be read
+            PacketTooLong
+        MessageTooLarge         more bytes than we are willing to hold
+        DTLSError
+            HandshakeFailed     a DTLS handshake cannot go on
+        CompressionError        a compressed packet cannot be expanded
+    LoginRejected               who asks may not come in; the text is for the log, not for the peer
+    LoginAborted                the dialogue ended without a verdict: the client went away or the time was up
+    AddressesExhausted          no inner address is free
+    AccessDenied                a known identity has no policy, or may have no further session
+    TunUnavailable              the tun device cannot be made or configured
+    BackendFailed               a directory, store or other server behind a backend did not do its work
+"""
+
+from __future__ import annotations
+
+
+class AnyvpnError(Exception):
+    """The root of all errors of this project."""
+
+
+class ConfigurationError(AnyvpnError):
+    """The operator's file or option is wrong; each problem is one line, ready to print."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class BackendUnavailable(ConfigurationError):
+    """A backend that the configuration names cannot be found or imported."""
+
+
+class PeerError(AnyvpnError):
+    """The other side sent what it must not; never shown to it as a traceback."""
+
+
+class MalformedMessage(PeerError):
+    """A document, a header or a form that cannot be read."""
+
+
+class MessageTooLarge(PeerError):
+    """More bytes than we are willing to hold."""
+
+
+class MalformedPacket(PeerError):
+    """A CSTP frame, a DTLS payload or an inner packet that cannot be read."""
+
+
+class PacketTooLong(MalformedPacket):
+    """A packet longer than its frame can carry."""
+
+
+class CompressionError(PeerError):
+    """A compressed packet that cannot be expanded within its limit."""
+
+
+class DTLSError(PeerError):
+    """Something is wrong on the DTLS channel."""
+
+
+class HandshakeFailed(DTLSError):
+    """A DTLS handshake that cannot go on; the text says why."""
+
+
+class LoginRejected(AnyvpnError):
+    """Who asks may not come in; the text is for the log and says why, the peer sees none of it."""
+
+
+class LoginAborted(AnyvpnError):
+    """The dialogue ended without a verdict: the client went away, or its time was up."""
+
+
+class AddressesExhausted(AnyvpnError):
+    """No inner address is free for this session."""
+
+
+class AccessDenied(AnyvpnError):
+    """A known identity that has no policy here, or may have no further session."""
+
+
+class TunUnavailable(AnyvpnError):
+    """The tun device cannot be made or configured; the text says what would help."""
+
+
+class BackendFailed(AnyvpnError):
+    """A directory, a store or another server behind a backend did not do its work."""

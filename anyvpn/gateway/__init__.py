@@ -1,0 +1,1 @@
+"""The gateway: from the TLS handshake to packets in motion."""

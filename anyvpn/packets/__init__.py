@@ -1,0 +1,1 @@
+"""The packet path, shared by gateway and client."""

@@ -1,0 +1,1 @@
+"""Where configuration becomes running services."""

@@ -1,0 +1,1 @@
+"""Memory devices, scripted peers and contract tests, for us and for everyone."""
