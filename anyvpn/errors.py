@@ -11,12 +11,12 @@ AnyvpnError
         DTLSError
             HandshakeFailed     a DTLS handshake cannot go on
         CompressionError        a compressed packet cannot be expanded
-    LoginRejected               who asks may not come in; the text is for the log, not for the peer
-    LoginAborted                the dialogue ended without a verdict: the client went away or the time was up
+    LoginRejected               who asks may not come in; the text is for the log only
+    LoginAborted                the dialogue ended without a verdict
     AddressesExhausted          no inner address is free
     AccessDenied                a known identity has no policy, or may have no further session
     TunUnavailable              the tun device cannot be made or configured
-    BackendFailed               a directory, store or other server behind a backend did not do its work
+    BackendFailed               a server or store behind a backend did not do its work
 """
 
 from __future__ import annotations

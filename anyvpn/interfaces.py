@@ -1,0 +1,216 @@
+"""Every plug point of anyvpn, readable in one sitting.
+
+All methods that are `async` are awaited on the reactor's thread and must not block it; a
+blocking library runs in a thread inside its backend. What a method may raise stands in its
+docstring; anything else costs the login or the session in question only, and is logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Interface, IPv6Interface
+
+    from anyvpn.model.authentication import Answer, Identity, LoginRequest, Step
+    from anyvpn.model.channels import ChannelName, DTLSChannel, PeerPath
+    from anyvpn.model.client_profile import ClientProfile
+    from anyvpn.model.events import Counters, Event
+    from anyvpn.model.group_policy import GroupPolicy, Network
+    from anyvpn.model.liveness import ChannelActivity
+    from anyvpn.model.session import SessionRecord
+    from anyvpn.model.tunnel_settings import Lease
+
+
+class IDialogue(Interface):
+    """What an authenticator talks to: one client in the middle of its login."""
+
+    request: LoginRequest = Attribute("Profile, client, outer address and certificate.")
+
+    async def ask(step: Step) -> Answer:
+        """Ask one thing and wait for the answer; a form's answer maps field names to text.
+
+        Raises LoginAborted when the client goes away or its time is up.
+        """
+
+
+class IAuthenticator(Interface):
+    """Finds out who a client is."""
+
+    async def authenticate(dialogue: IDialogue) -> Identity:
+        """Ask what must be asked, then say who it is.
+
+        Raises LoginRejected (the text is for the log), BackendFailed.
+        """
+
+
+class IResponder(Interface):
+    """Answers the steps of a login on the client's side."""
+
+    async def answer(step: Step) -> Answer:
+        """One answer to one step. Raises LoginAborted when the user gives up."""
+
+
+class IAuthorizer(Interface):
+    """Says what an identity may have."""
+
+    async def authorize(identity: Identity, request: LoginRequest) -> GroupPolicy:
+        """The policy of the session to be granted. Raises AccessDenied, BackendFailed."""
+
+
+class IAddressAllocator(Interface):
+    """Lends inner addresses."""
+
+    gateway_addresses: tuple[IPv4Interface | IPv6Interface, ...] = Attribute(
+        "The tun device's own addresses; their networks are what sessions are lent from."
+    )
+
+    async def lease(
+        identity: Identity, policy: GroupPolicy, families: frozenset[int], wish: Lease | None
+    ) -> Lease:
+        """Lend addresses of `families` (4, 6); the wish is granted when it is free and allowed.
+
+        Raises AddressesExhausted.
+        """
+
+    async def release(lease: Lease) -> None:
+        """Take the addresses back; releasing twice does no harm."""
+
+
+class IProfileProvider(Interface):
+    """Gives clients their AnyConnect profiles."""
+
+    async def profiles_for(identity: Identity, policy: GroupPolicy) -> tuple[ClientProfile, ...]:
+        """The profiles of this user, read whole; at most one per name. Raises BackendFailed."""
+
+
+class ITunDevice(Interface):
+    """An open tun device, or something that stands for one."""
+
+    name: str = Attribute("The device's name, as the operator sees it.")
+    mtu_bytes: int = Attribute("The largest inner packet.")
+    vnet_header_bytes: int = Attribute(
+        "0: plain IP packets. 10 or 12: each packet follows a virtio_net_hdr of that size, may "
+        "be a super-packet of up to 64 KB, and its checksum may still have to be filled in."
+    )
+
+    def start_reading(packets_ready: Callable[[], None]) -> None:
+        """Call `packets_ready` on the reactor's thread whenever packets wait."""
+
+    def read_packets(limit: int) -> list[bytes]:
+        """Up to `limit` packets that wait now; empty when there are none."""
+
+    def write_packets(packets: Iterable[bytes]) -> int:
+        """Hand packets to the kernel; gives the number that it refused (dropped)."""
+
+    async def close() -> None:
+        """Remove device, addresses, routes and rules; closing twice does no harm."""
+
+
+class ITunBackend(Interface):
+    """Makes tun devices."""
+
+    async def open(
+        addresses: Sequence[IPv4Interface | IPv6Interface], mtu_bytes: int
+    ) -> ITunDevice:
+        """A device that is up, with the gateway's own addresses and offloads where there are.
+
+        Raises TunUnavailable, whose text says what would help.
+        """
+
+
+class IPacketObserver(Interface):
+    """Who is told of what the packet engine does not handle itself: a tunnel's control plane."""
+
+    def control_received(name: ChannelName, kind: int, payload: bytes) -> None:
+        """A packet that is not data came on that channel."""
+
+    def peer_moved(path: PeerPath) -> None:
+        """A DTLS record that authenticates came from a new address, to which answers now go."""
+
+
+class ICSTPStream(Interface):
+    """The CSTP channel as the engine sees it: whole frames out, batches in."""
+
+    def write_frames(frames: Sequence[bytes]) -> int:
+        """Send each frame in a TLS record of its own; gives how many were taken.
+
+        Fewer than all: the connection is congested, the rest was not taken.
+        """
+
+
+class IPacketEngine(Interface):
+    """Moves packets in batches between the tun device and the channels of all tunnels."""
+
+    def attach(
+        tunnel_id: int,
+        lease: Lease,
+        networks: Sequence[Network],
+        mtu_bytes: int,
+        observer: IPacketObserver,
+    ) -> None:
+        """Begin to route packets to and from these addresses (and networks behind the client)."""
+
+    def replace_channel(
+        tunnel_id: int, name: ChannelName, channel: ICSTPStream | DTLSChannel | None
+    ) -> None:
+        """Give a tunnel its CSTP or its DTLS channel, another one, or none any more.
+
+        Data goes over DTLS from the moment that it is given; what was handed over before goes
+        out first.
+        """
+
+    def send_control(tunnel_id: int, name: ChannelName, kind: int, payload: bytes) -> None:
+        """Send a packet that is not data on that channel, if it is there."""
+
+    def counters(tunnel_id: int) -> Counters:
+        """What the tunnel has moved so far, over all of its channels."""
+
+    def activity(tunnel_id: int, name: ChannelName) -> ChannelActivity | None:
+        """When that channel last received and last sent; None when it is not there."""
+
+    def detach(tunnel_id: int) -> None:
+        """Forget the tunnel and its channels."""
+
+
+class ISessionStore(Interface):
+    """Keeps sessions beyond connections and processes."""
+
+    async def save(record: SessionRecord) -> None:
+        """Insert or replace, by token digest. Raises BackendFailed."""
+
+    async def find(token_digest: bytes) -> SessionRecord | None:
+        """The session with this digest, if there is one. Raises BackendFailed."""
+
+    async def remove(token_digest: bytes) -> None:
+        """Forget it; removing what is not there does no harm. Raises BackendFailed."""
+
+    async def sessions() -> tuple[SessionRecord, ...]:
+        """All of them. Raises BackendFailed."""
+
+    async def close() -> None:
+        """Flush and let go."""
+
+
+class IEventListener(Interface):
+    """Hears of everything that happens, after it happened; must not block nor raise."""
+
+    def event_happened(event: Event) -> None:
+        """One event."""
+
+
+class IBackend(Interface):
+    """What a dropin under twisted/plugins announces: a backend that can be configured."""
+
+    kind: str = Attribute("authenticator, authorizer, addresses, profiles, tun, sessions, listener")
+    name: str = Attribute("What the configuration calls it, unique within its kind.")
+    summary: str = Attribute("One line for `anyvpn backends`.")
+
+    def settings_class() -> type:
+        """The attrs class that holds its settings: the TOML table is read into it, strictly."""
+
+    def build(settings: object, reactor: object) -> object:
+        """Make the backend from its settings. Raises ConfigurationError."""

@@ -1,0 +1,281 @@
+"""A login: what is asked of a client, what it answers, and who it turns out to be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+
+# --- steps: one thing asked of the client -------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One text input of a form.
+
+    `secret` hides what is typed; a `hidden` field is not shown and comes back as it is;
+    `second` marks an input of the second authentication (protocol reference, section 3.8).
+    """
+
+    name: str
+    label: str = ""
+    secret: bool = False
+    hidden: bool = False
+    value: str = field(default="", repr=False)
+    second: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One entry of a choice: what is sent, what is shown."""
+
+    value: str
+    label: str = ""
+    selected: bool = False
+    second: bool = False
+    without_credentials: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A drop-down list of a form."""
+
+    name: str
+    label: str
+    options: tuple[Option, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Asks for text: the step of passwords, codes and password changes.
+
+    `kind` is the `id` that clients see: "main" for a login, "challenge" for a code.
+    """
+
+    message: str
+    fields: tuple[Field | Choice, ...]
+    title: str = "Login"
+    kind: str = "main"
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRequest:
+    """Asks for a TLS client certificate, which comes on a new connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureRequest:
+    """Asks for certificates and a signature over the request itself (multiple certificates)."""
+
+    hash_algorithms: tuple[str, ...] = ("sha256", "sha384", "sha512")
+    nonce: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserLogin:
+    """Sends the user's browser to an identity provider (single sign-on, version 2)."""
+
+    login_url: str
+    final_url: str
+    token_cookie: str = "acSamlv2Token"  # noqa: S105 - the cookie's name, not a secret
+    error_cookie: str = "acSamlv2Error"
+    logout_url: str = ""
+    external: bool = False
+
+
+Step = Form | CertificateRequest | SignatureRequest | BrowserLogin
+
+PASSWORD_FORM = Form(
+    "Please enter your username and password.",
+    (Field("username", "Username:"), Field("password", "Password:", secret=True)),
+)
+
+# --- answers ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SignedCertificates:
+    """The answer to a SignatureRequest: chain as sent (PKCS#7, DER) and the signature."""
+
+    chain_pkcs7: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
+    hash_algorithm: str
+    signed_document: bytes = field(default=b"", repr=False)
+
+
+FormAnswers = Mapping[str, str]
+Answer = FormAnswers | SignedCertificates | str | tuple[bytes, ...]
+"""Form: field name to text. CertificateRequest: DER chain, leaf first. BrowserLogin: the token."""
+
+NO_ANSWERS: FormAnswers = MappingProxyType({})
+
+# --- who asks, and who it is --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ClientDescription:
+    """What a client says of itself; nothing of it is proven."""
+
+    user_agent: str = ""
+    version: str = ""
+    platform: str = ""
+    platform_version: str = ""
+    device_type: str = ""
+    computer_name: str = ""
+    unique_id: str = ""
+    mac_addresses: tuple[str, ...] = ()
+    capabilities: frozenset[str] = frozenset()
+
+    @property
+    def is_mobile(self) -> bool:
+        """Phones and tablets get slower probes."""
+        return self.platform.lower().startswith(("apple-ios", "android"))
+
+
+UNKNOWN_CLIENT = ClientDescription()
+
+
+@dataclass(frozen=True, slots=True)
+class LoginRequest:
+    """What an authenticator may know before it asks: profile, client, outer address, certificate.
+
+    `certificates` is the DER chain, leaf first, that TLS has verified against the gateway's
+    client CAs; empty when the client sent none.
+    """
+
+    profile: str
+    client: ClientDescription
+    peer_address: str
+    host: str = ""
+    certificates: tuple[bytes, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who it turned out to be, with groups and attributes (name to values)."""
+
+    user: str
+    groups: frozenset[str] = frozenset()
+    attributes: Mapping[str, tuple[str, ...]] = field(
+        default_factory=lambda: MappingProxyType({}), hash=False
+    )
+
+    def __post_init__(self) -> None:
+        if not self.user:
+            raise ValueError("an identity needs a user name")
+
+
+# --- the messages of the aggregate authentication protocol ---------------------------------
+
+
+class ClientMessageKind(Enum):
+    """Why a client posts."""
+
+    INIT = "init"
+    REPLY = "auth-reply"
+    LOGOUT = "logout"
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """The gateway's note to itself, which clients carry back.
+
+    `document` is the whole element as received, for a client to echo byte for byte.
+    """
+
+    tunnel_group: str = ""
+    group_alias: str = ""
+    config_hash: str = ""
+    handle: str = ""
+    auth_methods: tuple[str, ...] = ()
+    document: bytes = field(default=b"", repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientMessage:
+    """One POST of a client, in version 2 (XML) or version 1 (form) of the protocol."""
+
+    kind: ClientMessageKind
+    protocol_version: int = 2
+    client: ClientDescription = UNKNOWN_CLIENT
+    group_select: str = ""
+    group_access: str = ""
+    opaque: Opaque | None = None
+    answers: FormAnswers = field(default=NO_ANSWERS, repr=False)
+    certificates: SignedCertificates | None = field(default=None, repr=False)
+    certificate_refused: bool = False
+    session_id: str = ""
+    session_token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupList:
+    """The connection profiles to choose from: the first option is the selected one."""
+
+    options: tuple[Option, ...]
+    label: str = "GROUP:"
+
+
+@dataclass(frozen=True, slots=True)
+class LoginStep:
+    """The gateway asks: one step, with the groups to choose from when it is the first."""
+
+    step: Step
+    opaque: Opaque | None = None
+    groups: GroupList | None = None
+    action: str = "/"
+    nothing_to_ask: bool = False
+    certificate_accepted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One downloadable item as announced: its URI and the SHA-1 of its bytes in hex."""
+
+    uri: str
+    sha1: str
+    kind: str = "profile"
+    service: str = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class CorePackage:
+    """One software package of the core manifest."""
+
+    identifier: str
+    version: str
+    uri: str
+    display_name: str = ""
+    operating_system: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LoginComplete:
+    """The gateway lets the client in: the token and what to download first."""
+
+    session_id: str
+    session_token: str = field(repr=False)
+    banner: str = ""
+    message: str = ""
+    server_cert_hash: str = ""
+    base_package_uri: str = "/CACHE/stc/1"
+    core_packages: tuple[CorePackage, ...] = ()
+    profiles: tuple[Manifest, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LogoutComplete:
+    """The gateway's answer to a logout."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoginRefused:
+    """The gateway says why nothing can be asked: an error without a form."""
+
+    error: str
+    error_id: str = "98"
+
+
+GatewayMessage = LoginStep | LoginComplete | LogoutComplete | LoginRefused

@@ -1,0 +1,77 @@
+"""A tunnel's channels as the packet engine is given them: names, ways to the peer, keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class ChannelName(Enum):
+    """The two ways that packets of a tunnel can take."""
+
+    CSTP = "cstp"
+    DTLS = "dtls"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerPath:
+    """How datagrams reach a peer: our socket (by index), its address, the local address it used.
+
+    `address` is what `recvfrom` gave (host and port first); `local_address` is empty when the
+    socket is bound to one address.
+    """
+
+    socket_index: int
+    address: tuple[str, int] | tuple[str, int, int, int]
+    local_address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A cipher suite as the packet path needs it.
+
+    `code` is the number on the wire; `cipher` names the bulk cipher ("AES-256-GCM",
+    "AES-128-CBC", ...), `hash_name` the PRF's hash ("sha256", "sha384"; "md5-sha1" for 0x0100).
+    Lengths are bytes of the key block's parts.
+    """
+
+    name: str
+    code: int
+    cipher: str
+    hash_name: str
+    key_bytes: int
+    fixed_iv_bytes: int
+    mac_key_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DirectionKeys:
+    """The keys of one direction."""
+
+    key: bytes = field(repr=False)
+    fixed_iv: bytes = field(default=b"", repr=False)
+    mac_key: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordKeys:
+    """All that is needed to seal and open DTLS records: what a handshake ends in.
+
+    `version` is the two bytes of the record header; `write_sequence` is the first sequence
+    number that is still ours to use in `epoch`.
+    """
+
+    version: bytes
+    suite: Suite
+    write: DirectionKeys
+    read: DirectionKeys
+    epoch: int
+    write_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class DTLSChannel:
+    """A DTLS channel as an engine takes it: keys and a way to the peer, no TLS object."""
+
+    keys: RecordKeys
+    path: PeerPath

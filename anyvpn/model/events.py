@@ -1,0 +1,59 @@
+"""What happens in a gateway, as values for listeners: accounting, audit, metrics, the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class EventKind(Enum):
+    """The value is the stable name that operators and programs search for."""
+
+    GATEWAY_STARTED = "gateway_started"
+    GATEWAY_STOPPED = "gateway_stopped"
+    TLS_FAILED = "tls_failed"
+    REQUEST_REFUSED = "request_refused"
+    LOGIN_STARTED = "login_started"
+    LOGIN_FAILED = "login_failed"
+    LOGIN_SUCCEEDED = "login_succeeded"
+    PROFILE_SENT = "profile_sent"
+    TUNNEL_REFUSED = "tunnel_refused"
+    TUNNEL_OPENED = "tunnel_opened"
+    TUNNEL_RESUMED = "tunnel_resumed"
+    TUNNEL_CLOSED = "tunnel_closed"
+    DTLS_UP = "dtls_up"
+    DTLS_DOWN = "dtls_down"
+    PEER_MOVED = "peer_moved"
+    SESSION_ENDED = "session_ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What a tunnel has moved; "received" is from the client. Drops are packets, by reason.
+
+    `data_at_s` is the moment of the last data packet in either direction, on the reactor's clock.
+    """
+
+    received_packets: int = 0
+    received_bytes: int = 0
+    sent_packets: int = 0
+    sent_bytes: int = 0
+    dropped_spoofed: int = 0
+    dropped_malformed: int = 0
+    dropped_queue_full: int = 0
+    dropped_unroutable: int = 0
+    data_at_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened, at `at_s` (Unix seconds), to whom."""
+
+    kind: EventKind
+    at_s: float
+    user: str = ""
+    peer: str = ""
+    session_id: int = 0
+    profile: str = ""
+    detail: str = ""
+    counters: Counters | None = None

@@ -1,0 +1,74 @@
+"""Group policies: what a session may have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from types import MappingProxyType
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+# Ours
+LONGEST_TIME_S = 10 * 365 * 24 * 3600.0
+SMALLEST_MTU_BYTES = 576
+LARGEST_MTU_BYTES = 9000
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPolicy:
+    """Addresses, routes, names, time-outs and channels of a session.
+
+    Times are seconds; 0 switches the time-out, the probe or the rekeying off. `mtu_bytes`
+    bounds the outer link; 0 leaves it to client and path. No `split_include` at all sends
+    everything through the tunnel. `address_pools` names pools of the address allocator, all
+    of them when empty. `static_addresses` maps a user to the addresses that it always gets.
+    """
+
+    name: str = "default"
+    address_pools: tuple[str, ...] = ()
+    ipv4: bool = True
+    ipv6: bool = True
+    dns: tuple[Address, ...] = ()
+    nbns: tuple[IPv4Address, ...] = ()
+    default_domain: str = ""
+    split_dns: tuple[str, ...] = ()
+    split_include: tuple[Network, ...] = ()
+    split_exclude: tuple[Network, ...] = ()
+    exclude_local_lan: bool = False
+    client_bypass_protocol: bool = False
+    banner: str = ""
+    mtu_bytes: int = 0
+    dtls: bool = True
+    compression: tuple[str, ...] = ()
+    dpd_s: float = 30.0
+    mobile_dpd_s: float = 60.0
+    keepalive_s: float = 20.0
+    rekey_s: float = 86400.0
+    idle_timeout_s: float = 0.0
+    session_timeout_s: float = 0.0
+    disconnected_timeout_s: float = 1800.0
+    max_sessions_per_user: int = 0
+    proxy: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    dynamic_split_include: tuple[str, ...] = ()
+    dynamic_split_exclude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in (
+            "dpd_s",
+            "mobile_dpd_s",
+            "keepalive_s",
+            "rekey_s",
+            "idle_timeout_s",
+            "session_timeout_s",
+            "disconnected_timeout_s",
+        ):
+            if not 0 <= getattr(self, name) <= LONGEST_TIME_S:
+                raise ValueError(f"{name} must lie between 0 and {LONGEST_TIME_S:.0f} seconds")
+        if self.mtu_bytes and not SMALLEST_MTU_BYTES <= self.mtu_bytes <= LARGEST_MTU_BYTES:
+            raise ValueError(
+                f"mtu_bytes must be 0 or lie between {SMALLEST_MTU_BYTES} and {LARGEST_MTU_BYTES}"
+            )
+        if not (self.ipv4 or self.ipv6):
+            raise ValueError("a policy must allow IPv4 or IPv6")
