@@ -1,0 +1,33 @@
+SHELL := /bin/bash
+VENV := .venv
+PROGRAMS := openconnect=openconnect ip=iproute2 ping=iputils-ping nft=nftables
+ARGS ?=
+
+.PHONY: run test docs clean
+
+# Shows a gateway and openconnect at work; ARGS=--once ends after the report
+run: $(VENV)/.installed
+	@tools/install-packages $(PROGRAMS)
+	@$(VENV)/bin/python -m demo.run $(ARGS)
+
+# Checks everything; needs root for the network namespaces of tests/interop
+test: $(VENV)/.installed-test
+	tools/install-packages $(PROGRAMS)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+docs: $(VENV)/.installed-test
+	$(VENV)/bin/sphinx-build -W -b html docs docs/_build/html
+
+clean:
+	rm -rf $(VENV) docs/_build .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/.installed: pyproject.toml
+	tools/make-venv $(VENV) ""
+	touch $@
+
+$(VENV)/.installed-test: pyproject.toml
+	tools/make-venv $(VENV) "[test]"
+	touch $@ $(VENV)/.installed

@@ -1,0 +1,131 @@
+"""The openconnect of the system, as a peer for tests and demonstrations."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from anyvpn.testing.namespaces import Namespace
+from anyvpn.testing.programs import Program, wait_until
+
+EXECUTABLE = shutil.which("openconnect", path="/usr/sbin:/usr/bin:/sbin:/bin") or "openconnect"
+
+SCRIPT = """#!/bin/sh
+set -eu
+printf 'begin\\0' >> "{directory}/environment"
+env -0 >> "{directory}/environment"
+case "$reason" in
+connect)
+    ip link set dev "$TUNDEV" mtu "$INTERNAL_IP4_MTU" up
+    [ -z "${{INTERNAL_IP4_ADDRESS:-}}" ] ||
+        ip address replace "$INTERNAL_IP4_ADDRESS/32" dev "$TUNDEV"
+    [ -z "${{INTERNAL_IP6_ADDRESS:-}}" ] ||
+        ip address replace "$INTERNAL_IP6_ADDRESS/128" dev "$TUNDEV" nodad
+    for network in {networks}; do ip route replace "$network" dev "$TUNDEV" || true; done
+    ;;
+reconnect)
+    ip link set dev "$TUNDEV" mtu "$INTERNAL_IP4_MTU"
+    ;;
+esac
+printf 'done\\0' >> "{directory}/environment"
+"""
+
+_numbers = itertools.count(1)
+
+
+def write_script(file: Path, networks: Sequence[str]) -> None:
+    """A script for openconnect: sets address, MTU and the routes to `networks`.
+
+    Beside vpnc-script it leaves the rest of the system alone, its name servers above all; the
+    environment that it was given is kept in a file beside it.
+    """
+    file.write_text(SCRIPT.format(directory=file.parent, networks=" ".join(networks)))
+    file.chmod(0o755)
+
+
+class OpenConnect(Program):
+    """One run of openconnect in a namespace; its files are in `directory`.
+
+    The gateway is named by `server` ("name:port") and reached at `address`.
+    """
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        directory: Path,
+        ca_file: Path,
+        *,
+        server: str,
+        address: str,
+        path: str = "",
+        user: str = "",
+        stdin: Sequence[str] = (),
+        networks: Sequence[str] = (),
+        options: Sequence[str] = (),
+    ) -> None:
+        number = next(_numbers)
+        self.namespace = namespace
+        self.device = f"oc{number}"
+        self.directory = directory / f"openconnect{number}"
+        self.directory.mkdir(parents=True)
+        script = self.directory / "script"
+        write_script(script, networks)
+        login = ("--user", user, "--passwd-on-stdin") if user else ()
+        name = server.rpartition(":")[0]
+        super().__init__(
+            f"openconnect {number}",
+            namespace.command(
+                [
+                    *(EXECUTABLE, "-v", "--cafile", str(ca_file), "--interface", self.device),
+                    *("--script", str(script), "--resolve", f"{name}:{address}"),
+                    *(*login, *options, f"https://{server}{path}"),
+                ]
+            ),
+            stdin="".join(f"{line}\n" for line in stdin),
+            directory=self.directory,
+        )
+
+    def wait_until_configured(self, *, limit_s: float = 20.0) -> None:
+        """The tunnel is there, and the script has set up its device."""
+        self.wait_for("Configured as ", limit_s=limit_s)
+        wait_until(
+            lambda: any(each["reason"] == "connect" for each in self.environments()),
+            f"the script of {self.name} is done",
+        )
+
+    def wait_for_dtls(self, *, limit_s: float = 20.0, since: int = 0) -> str:
+        """DTLS is up; gives what openconnect says about its cipher suite."""
+        pattern = r"Established DTLS connection \(using GnuTLS\)\. Ciphersuite (.*?)\.?$"
+        return self.wait_for(pattern, limit_s=limit_s, since=since)[1]
+
+    def environments(self) -> list[dict[str, str]]:
+        """What the script was given, run by run; the runs that have ended."""
+        kept = self.directory / "environment"
+        content = kept.read_text() if kept.exists() else ""
+        runs = [run for run in content.split("begin\0") if run.endswith("done\0")]
+        return [dict(line.split("=", 1) for line in run.split("\0") if "=" in line) for run in runs]
+
+    def environment(self, reason: str = "connect") -> dict[str, str]:
+        """What the script was given on the last run with that reason."""
+        return next(each for each in reversed(self.environments()) if each["reason"] == reason)
+
+    @property
+    def inner_addresses(self) -> tuple[str, str]:
+        """The IPv4 and the IPv6 address of the tunnel; empty when there is none."""
+        environment = self.environment()
+        return (
+            environment.get("INTERNAL_IP4_ADDRESS", ""),
+            environment.get("INTERNAL_IP6_ADDRESS", ""),
+        )
+
+    def ping(self, address: str, *, count: int = 2, size_bytes: int = 56, source: str = "") -> bool:
+        """Whether every one of `count` pings through the tunnel is answered."""
+        output = self.namespace.run(
+            *("ping", "-n", "-c", str(count), "-i", "0.1", "-W", "3", "-s", str(size_bytes)),
+            *("-I", source or self.device, address),
+            may_fail=True,
+        )
+        return re.search(rf"\b{count} received", output) is not None

@@ -1,0 +1,1 @@
+"""Behaviour proved against Debian's openconnect, in network namespaces."""

@@ -1,0 +1,100 @@
+"""The network of the tests: a gateway's host, clients' hosts, and a router that joins them."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from anyvpn.testing.namespaces import Namespace
+
+GATEWAY_ADDRESS = "192.0.2.1"
+GATEWAY_ADDRESS_IPV6 = "2001:db8::1"
+
+
+class Host:
+    """A client's host: one Ethernet device, one router."""
+
+    def __init__(self, namespace: Namespace, number: int) -> None:
+        self.namespace = namespace
+        self.number = number
+
+    @property
+    def address(self) -> str:
+        """The first of its IPv4 addresses."""
+        return f"198.18.{self.number}.2"
+
+    @property
+    def other_address(self) -> str:
+        """The address that it has after `change_address`."""
+        return f"198.18.{self.number}.3"
+
+    def change_address(self) -> None:
+        """As when a laptop goes to another network: the addresses so far are gone."""
+        old, new = (f"{each}/24" for each in (self.address, self.other_address))
+        self.namespace.run("ip", "address", "del", old, "dev", "wan")
+        self.namespace.add_addresses("wan", new)
+        self.namespace.add_route("default", "via", f"198.18.{self.number}.1")
+
+
+class Network:
+    """Gateway ── router ── hosts, each on a link of its own, all with IPv4 and IPv6."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._hosts: dict[int, Host] = {}
+        self.router = self._stack.enter_context(Namespace("router"))
+        self.router.forward()
+        self.gateway = self._stack.enter_context(Namespace("gateway"))
+        self.gateway.forward()
+        self.gateway.join(self.router, "wan", "gateway")
+        self.gateway.add_addresses("wan", f"{GATEWAY_ADDRESS}/24", f"{GATEWAY_ADDRESS_IPV6}/64")
+        self.router.add_addresses("gateway", "192.0.2.254/24", "2001:db8::ffff/64")
+        self.gateway.add_route("default", "via", "192.0.2.254")
+        self.gateway.add_route("default", "via", "2001:db8::ffff")
+
+    def host(self, number: int) -> Host:
+        """The host of that number, from 1; made when it is first asked for."""
+        if number not in self._hosts:
+            self._hosts[number] = self._new_host(number)
+        return self._hosts[number]
+
+    def block_udp(self, host: Host) -> None:
+        """Swallow a host's UDP silently, both ways."""
+        self.router.filter(
+            "table ip blocked {\nchain forward {\ntype filter hook forward priority 0;\n"
+            f"ip saddr {host.address} meta l4proto udp drop\n"
+            f"ip daddr {host.address} meta l4proto udp drop\n"
+            "}\n}"
+        )
+
+    def rebind(self, host: Host, local_port: int, seen_address: str, seen_port: int) -> None:
+        """Let a host's datagrams come from elsewhere, as when a NAT forgets its table.
+
+        The translation is stateless, so that it can change under the feet of a connection.
+        """
+        self.router.filter(
+            "table ip rebound {\nchain inwards {\ntype filter hook prerouting priority -300;\n"
+            f"ip saddr {host.address} udp sport {local_port} notrack "
+            f"udp sport set {seen_port} ip saddr set {seen_address}\n"
+            f"ip daddr {seen_address} udp dport {seen_port} notrack "
+            f"udp dport set {local_port} ip daddr set {host.address}\n"
+            "}\n}"
+        )
+
+    def restore(self) -> None:
+        """Let everything through again, untouched."""
+        self.router.filter("")
+
+    def close(self) -> None:
+        """Take it all down."""
+        self._stack.close()
+
+    def _new_host(self, number: int) -> Host:
+        namespace = self._stack.enter_context(Namespace(f"client{number}"))
+        namespace.join(self.router, "wan", f"client{number}")
+        namespace.add_addresses("wan", f"198.18.{number}.2/24", f"2001:db8:{number}::2/64")
+        self.router.add_addresses(
+            f"client{number}", f"198.18.{number}.1/24", f"2001:db8:{number}::1/64"
+        )
+        namespace.add_route("default", "via", f"198.18.{number}.1")
+        namespace.add_route("default", "via", f"2001:db8:{number}::1")
+        return Host(namespace, number)

@@ -1,0 +1,210 @@
+"""Sessions outlive connections and processes, and end when they should."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Mapping
+
+import pytest
+
+from anyvpn.testing.programs import wait_until
+from tests.interop.site import Site
+
+DPD_S = 2
+WAITING_TIME_S = 2
+IDLE_TIME_S = 4
+SESSION_TIME_S = 6
+REKEY_S = 5
+RECONNECTED_AFTER_S = 45.0  # openconnect waits 10 s, then 20 s, between its tries
+
+
+@pytest.fixture(scope="module")
+def gateway_changes() -> Mapping[str, object]:
+    return {
+        "authorizer": {
+            "policies": {
+                "vanishing": {
+                    "dpd_s": DPD_S,
+                    "mobile_dpd_s": DPD_S,
+                    "disconnected_timeout_s": WAITING_TIME_S,
+                },
+                "idle": {"idle_timeout_s": IDLE_TIME_S, "keepalive_s": 1},
+                "brief": {"session_timeout_s": SESSION_TIME_S},
+                "rekeying": {"rekey_s": REKEY_S},
+            },
+            "by_user": {
+                "vera": "vanishing",
+                "ida": "idle",
+                "brenda": "brief",
+                "rita": "rekeying",
+            },
+        }
+    }
+
+
+@pytest.fixture(scope="module")
+def gateway_users() -> tuple[str, ...]:
+    return ("alice", "vera", "ida", "brenda", "rita")
+
+
+class ReturningClientTests:
+    def test_killed_client_comes_back_with_its_token_and_addresses(self, site: Site) -> None:
+        cookie = site.log_in()
+        client = site.connect_with(cookie)
+        client.wait_until_configured()
+        addresses = client.inner_addresses
+        client.kill()
+        since = site.gateway.program.position
+        again = site.connect_with(cookie)
+        again.wait_until_configured()
+        assert again.inner_addresses == addresses
+        assert again.ping(site.gateway.inner_addresses[0])
+        site.gateway.wait_for_event("tunnel_resumed", user="alice", since=since)
+
+    def test_detached_client_comes_back_with_its_token(self, site: Site) -> None:
+        cookie = site.log_in()
+        client = site.connect_with(cookie)
+        client.wait_until_configured()
+        addresses = client.inner_addresses
+        client.stop(signal.SIGHUP)
+        again = site.connect_with(cookie)
+        again.wait_until_configured()
+        assert again.inner_addresses == addresses
+
+    def test_reconnect_asked_for_by_the_user_keeps_the_addresses(self, site: Site) -> None:
+        client = site.connect()
+        client.wait_for_dtls()
+        addresses, position = client.inner_addresses, client.position
+        client.send_signal(signal.SIGUSR2)
+        client.wait_for_dtls(since=position)
+        assert client.environment("reconnect")["INTERNAL_IP4_ADDRESS"] == addresses[0]
+        assert client.ping(site.gateway.inner_addresses[0])
+
+    def test_second_client_with_the_token_takes_the_session_over(self, site: Site) -> None:
+        cookie = site.log_in()
+        first = site.connect_with(cookie)
+        first.wait_until_configured()
+        second = site.connect_with(cookie, host=2)
+        second.wait_until_configured()
+        assert second.inner_addresses == first.inner_addresses
+        assert second.ping(site.gateway.inner_addresses[0])
+
+
+class RestartTests:
+    @pytest.mark.parametrize("how", ["stopped", "killed"])
+    def test_client_of_a_gateway_that_was_away_is_back_by_itself(
+        self, site: Site, how: str
+    ) -> None:
+        client = site.connect()
+        client.wait_for_dtls()
+        addresses, position = client.inner_addresses, client.position
+        if how == "stopped":
+            site.gateway.stop()
+        else:
+            site.gateway.kill()
+        assert set(site.gateway.namespace.devices()) == {"lo", "wan"}
+        site.gateway.start()
+        client.wait_for_dtls(limit_s=RECONNECTED_AFTER_S, since=position)
+        assert client.environment("reconnect")["INTERNAL_IP4_ADDRESS"] == addresses[0]
+        assert client.ping(site.gateway.inner_addresses[0])
+        assert client.ping(site.gateway.inner_addresses[1])
+        assert "login_succeeded" not in site.gateway.program.output()
+
+
+class EndTests:
+    def test_interrupted_client_says_goodbye_and_its_token_is_dead(self, site: Site) -> None:
+        cookie = site.log_in()
+        client = site.connect_with(cookie)
+        client.wait_until_configured()
+        since = site.gateway.program.position
+        client.stop(signal.SIGINT)
+        site.gateway.wait_for_event("session_ended", user="alice", detail="goodbye", since=since)
+        again = site.connect_with(cookie)
+        assert again.wait_for_end() != 0
+        assert again.find("401")
+
+    def test_vanished_client_is_noticed_and_its_session_ends(self, site: Site) -> None:
+        cookie = site.log_in("vera")
+        client = site.connect_with(cookie)
+        client.wait_for_dtls()
+        since = site.gateway.program.position
+        client.send_signal(signal.SIGSTOP)
+        limit_s = 3 * DPD_S + WAITING_TIME_S + 10
+        site.gateway.wait_for_event("tunnel_closed", user="vera", limit_s=limit_s, since=since)
+        site.gateway.wait_for_event(
+            "session_ended", user="vera", detail="not resumed in time", limit_s=limit_s, since=since
+        )
+        client.kill()
+        assert site.connect_with(cookie).wait_for_end() != 0
+
+    def test_idle_session_ends_although_keepalives_are_sent(self, site: Site) -> None:
+        client = site.connect("ida")
+        client.wait_for_dtls()
+        since = site.gateway.program.position
+        client.namespace.run("ip", "link", "set", client.device, "down")
+        site.gateway.wait_for_event(
+            "session_ended",
+            user="ida",
+            detail="idle time-out",
+            limit_s=IDLE_TIME_S + 10,
+            since=since,
+        )
+        assert client.wait_for_end() != 0
+
+    def test_session_with_traffic_is_not_idle(self, site: Site) -> None:
+        client = site.connect("ida")
+        assert client.ping(site.gateway.inner_addresses[0], count=10 * (IDLE_TIME_S + 2))
+        assert client.is_running
+
+    def test_session_ends_when_its_time_is_over(self, site: Site) -> None:
+        cookie = site.log_in("brenda")
+        since = site.gateway.program.position
+        client = site.connect_with(cookie)
+        client.wait_until_configured()
+        site.gateway.wait_for_event(
+            "session_ended",
+            user="brenda",
+            detail="session time-out",
+            limit_s=SESSION_TIME_S + 10,
+            since=since,
+        )
+        client.wait_for_end()
+        assert site.connect_with(cookie).wait_for_end() != 0
+
+
+class RekeyTests:
+    def test_new_tunnels_with_new_keys_lose_no_byte(self, site: Site) -> None:
+        client = site.connect("rita")
+        client.wait_for_dtls()
+        addresses = client.inner_addresses
+        inner, _ = site.gateway.inner_addresses
+        rekeyed = 0
+        for _ in range(2):
+            position = client.position
+            client.wait_for("(?i)rekey due", limit_s=3 * REKEY_S, since=position)
+            client.wait_for_dtls(limit_s=3 * REKEY_S, since=position)
+            rekeyed += 1
+            assert site.transfer(client.namespace, "download", inner, megabytes=10).matches
+        assert rekeyed == 2
+        assert client.inner_addresses == addresses
+        assert "login_succeeded" in site.gateway.program.output()
+
+
+class ShutdownTests:
+    def test_interrupted_gateway_tells_its_clients_and_leaves_nothing(self, site: Site) -> None:
+        client = site.connect(options=("--reconnect-timeout", "1"))
+        client.wait_for_dtls()
+        position = client.position
+        site.gateway.stop()
+        client.wait_for(
+            r"(?i)disconnect|closed connection|reconnect|close", limit_s=5, since=position
+        )
+        assert set(site.gateway.namespace.devices()) == {"lo", "wan"}
+        routes = site.gateway.namespace.run("ip", "route")
+        assert not re.search(r"10\.77\.", routes)
+        wait_until(
+            lambda: not site.gateway.namespace.run("ss", "-Hltun", "sport = :4443"),
+            "the ports are free",
+        )
+        site.gateway.start()
