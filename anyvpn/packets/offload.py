@@ -1,0 +1,188 @@
+"""The kernel's offloads at the tun device: super-packets to segments, and segments back.
+
+A frame is a `virtio_net_hdr` and an IP packet behind it. One read of the device gives up to
+64 KB of one TCP flow in one frame; `split_super_packets` cuts it into the packets that go
+through tunnels. `merge_segments` (merging.py) does the reverse for what goes to the device.
+Both leave alone what they do not understand: the kernel on either side judges it.
+
+    virtio_net_hdr, 10 bytes in the machine's byte order (a 12-byte one has a word more):
+    flags (1)  gso_type (1)  hdr_len (2)  gso_size (2)  csum_start (2)  csum_offset (2)
+
+Source: virtio 1.2, section 5.1.6; Linux, include/uapi/linux/virtio_net.h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from struct import Struct
+
+from anyvpn.packets.checksums import MODULUS, segment_sums, word_sum
+from anyvpn.packets.merging import merge_segments
+from anyvpn.packets.tcp_layout import tcp_layout
+
+__all__ = ["merge_segments", "split_super_packets"]
+
+# From the protocol
+_VNET_HEADER = Struct("=BBHHHH")
+_NEEDS_CHECKSUM = 1
+_GSO_TCP_IPV4 = 1
+_GSO_TCP_IPV6 = 4
+_GSO_UDP = 5
+_GSO_ECN = 0x80
+_IPV4_BYTES = 20
+_IPV6_BYTES = 40
+_TCP_BYTES = 20
+_UDP_BYTES = 8
+_TCP = 6
+_UDP = 17
+_FIN, _PSH, _CWR = 0x01, 0x08, 0x80
+
+
+@lru_cache(maxsize=64)
+def _udp_layout(version: int, ip_bytes: int) -> Struct:
+    """IP and UDP header as one struct: IP as in `tcp_layout`, then length and checksum."""
+    start = f"!2sHH4sH{ip_bytes - 8}s" if version == 4 else f"!4sH2s{ip_bytes - 4}s"
+    return Struct(f"{start}HH")
+
+
+def split_super_packets(frames: Sequence[bytes], header_bytes: int) -> list[bytes]:
+    """Frames of the device as plain IP packets with complete checksums, in the same order.
+
+    A frame whose header does not fit its packet gives that packet untouched.
+    """
+    if not header_bytes:
+        return list(frames)
+    packets: list[bytes] = []
+    for frame in frames:
+        if len(frame) <= header_bytes or not frame[0] & _NEEDS_CHECKSUM:
+            packets.append(frame[header_bytes:])
+            continue
+        # hdr_len is a hint that not every sender gets right; the packet's own headers tell
+        _, gso_type, _, gso_bytes, start, offset = _VNET_HEADER.unpack_from(frame)
+        packet = frame[header_bytes:]
+        if gso_type and 0 < gso_bytes < len(packet) - start:
+            packets += _split(packet, gso_type & ~_GSO_ECN, gso_bytes, start)
+        else:
+            packets.append(_complete_checksum(packet, start, offset))
+    return packets
+
+
+def _complete_checksum(packet: bytes, start: int, offset: int) -> bytes:
+    """Sum from `start` and fill the field in, where the pseudo-header's sum waits."""
+    field = start + offset
+    if field + 2 > len(packet):
+        return packet
+    # Never zero, which in UDP means "none"; 65535 is the same number
+    checksum = -word_sum(packet[start:]) % MODULUS or MODULUS
+    return packet[:field] + checksum.to_bytes(2, "big") + packet[field + 2 :]
+
+
+def _split(packet: bytes, kind: int, gso_bytes: int, ip_bytes: int) -> list[bytes]:
+    version = packet[0] >> 4
+    if version == 4:
+        fits = ip_bytes == (packet[0] & 0x0F) * 4 >= _IPV4_BYTES
+        protocol = packet[9] if fits else 0
+    elif version == 6:
+        fits = ip_bytes >= _IPV6_BYTES
+        # Behind extension headers we take the kernel's word for the protocol
+        protocol = packet[6] if ip_bytes == _IPV6_BYTES else 0
+    else:
+        return [packet]
+    if not fits:
+        return [packet]
+    if kind == (_GSO_TCP_IPV4 if version == 4 else _GSO_TCP_IPV6) and protocol in (0, _TCP):
+        return _split_tcp(packet, version, ip_bytes, gso_bytes)
+    if kind == _GSO_UDP and protocol in (0, _UDP):
+        return _split_udp(packet, version, ip_bytes, gso_bytes)
+    return [packet]
+
+
+def _split_tcp(packet: bytes, version: int, ip_bytes: int, gso_bytes: int) -> list[bytes]:
+    if len(packet) < ip_bytes + _TCP_BYTES:
+        return [packet]
+    tcp_bytes = (packet[ip_bytes + 12] >> 4) * 4
+    if tcp_bytes < _TCP_BYTES or len(packet) <= ip_bytes + tcp_bytes:
+        return [packet]
+    layout = tcp_layout(version, ip_bytes, tcp_bytes)
+    payload = packet[layout.size :]
+    if version == 4:
+        service, _, ident, fragment, _, flow, *tcp_fields = layout.unpack_from(packet)
+        ip_sum = word_sum(service) + word_sum(fragment) + word_sum(flow[:-4])
+        length_offset = layout.size
+        address_bytes = 8
+    else:
+        label, _, hops, flow, *tcp_fields = layout.unpack_from(packet)
+        length_offset = layout.size - _IPV6_BYTES
+        address_bytes = 32
+    sequence, acknowledge, flags, window, _, rest = tcp_fields
+    tcp_sum = (
+        (word_sum(flow[:address_bytes]) + word_sum(flow[-4:]) + _TCP + tcp_bytes)
+        + (word_sum(acknowledge[:4]) + (acknowledge[4] << 8))
+        + (word_sum(window) + word_sum(rest))
+    )
+    pack = layout.pack
+    packets: list[bytes] = []
+    # FIN and PSH belong to the last byte, CWR to the first
+    segment_flags = flags & ~(_FIN | _PSH)
+    last = (len(payload) - 1) // gso_bytes * gso_bytes
+    start = 0
+    for payload_sum in segment_sums(payload, gso_bytes):
+        segment = payload[start : start + gso_bytes]
+        if start == last:
+            segment_flags |= flags & (_FIN | _PSH)
+        checksum = -(tcp_sum + len(segment) + sequence + segment_flags + payload_sum) % MODULUS
+        length = length_offset + len(segment)
+        if version == 4:
+            ip_checksum = -(ip_sum + length + ident) % MODULUS
+            header = pack(
+                *(service, length, ident, fragment, ip_checksum, flow, sequence, acknowledge),
+                *(segment_flags, window, checksum, rest),
+            )
+            ident = (ident + 1) & 0xFFFF
+        else:
+            header = pack(
+                *(label, length, hops, flow, sequence, acknowledge, segment_flags, window),
+                *(checksum, rest),
+            )
+        packets.append(header + segment)
+        segment_flags &= ~_CWR
+        sequence = (sequence + gso_bytes) & 0xFFFFFFFF
+        start += gso_bytes
+    return packets
+
+
+def _split_udp(packet: bytes, version: int, ip_bytes: int, gso_bytes: int) -> list[bytes]:
+    if len(packet) <= ip_bytes + _UDP_BYTES:
+        return [packet]
+    layout = _udp_layout(version, ip_bytes)
+    payload = packet[layout.size :]
+    ident = 0
+    if version == 4:
+        service, _, ident, fragment, _, flow, _, _ = layout.unpack_from(packet)
+        ip_sum = word_sum(service) + word_sum(fragment) + word_sum(flow[:-4])
+        addresses = flow[:8]
+    else:
+        label, _, hops, flow, _, _ = layout.unpack_from(packet)
+        addresses = flow[:32]
+    udp_sum = word_sum(addresses) + word_sum(flow[-4:]) + _UDP
+    packets: list[bytes] = []
+    start = 0
+    for payload_sum in segment_sums(payload, gso_bytes):
+        segment = payload[start : start + gso_bytes]
+        udp_length = _UDP_BYTES + len(segment)
+        # The length counts twice: in the pseudo-header and in the header
+        checksum = -(udp_sum + 2 * udp_length + payload_sum) % MODULUS or MODULUS
+        if version == 4:
+            length = ip_bytes + udp_length
+            ip_checksum = -(ip_sum + length + ident) % MODULUS
+            header = layout.pack(
+                service, length, ident, fragment, ip_checksum, flow, udp_length, checksum
+            )
+            ident = (ident + 1) & 0xFFFF
+        else:
+            length = ip_bytes - _IPV6_BYTES + udp_length
+            header = layout.pack(label, length, hops, flow, udp_length, checksum)
+        packets.append(header + segment)
+        start += gso_bytes
+    return packets

@@ -1,0 +1,20 @@
+"""IP and TCP headers as one struct, for cutting super-packets and for putting them together."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from struct import Struct
+
+
+@lru_cache(maxsize=256)
+def tcp_layout(version: int, ip_bytes: int, tcp_bytes: int) -> Struct:
+    """The struct of the headers of these sizes.
+
+    IPv4: version and service (2), length, id, flags to protocol (4), checksum, addresses with
+    options and ports (bytes), sequence, acknowledgement and offset (5), flags, window (2),
+    checksum, the rest (bytes).
+    IPv6: version to flow label (4), length, next header and hop limit (2), addresses with
+    extensions and ports (bytes), then TCP as above.
+    """
+    start = f"!2sHH4sH{ip_bytes - 8}s" if version == 4 else f"!4sH2s{ip_bytes - 4}s"
+    return Struct(f"{start}I5sB2sH{tcp_bytes - 18}s")
