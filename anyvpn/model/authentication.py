@@ -203,7 +203,7 @@ class ClientMessage:
     group_select: str = ""
     group_access: str = ""
     opaque: Opaque | None = None
-    answers: FormAnswers = field(default=NO_ANSWERS, repr=False)
+    answers: FormAnswers = field(default_factory=lambda: NO_ANSWERS, repr=False)
     certificates: SignedCertificates | None = field(default=None, repr=False)
     certificate_refused: bool = False
     session_id: str = ""
