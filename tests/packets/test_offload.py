@@ -172,6 +172,19 @@ class SplitTests(TestCase):
         self.assertEqual(naive_sum(pseudo_header(packet) + transport(packet)), 0xFFFF)
         self.assertEqual(transport(packet)[20:], transport(tcp_packet(version, payload))[20:])
 
+    def test_a_checksum_of_udp_is_never_zero(self) -> None:
+        """Zero means that there is none, and IPv6 forbids that."""
+        bare = split_super_packets([udp_super_packet(6, b"\0\0x", 2)], HEADER)[0]
+        filling = transport(bare)[6:8]
+        gso = udp_super_packet(6, filling + b"x", 2)
+        single = gso[:1] + b"\0" + gso[2:16] + gso[16:-1]
+        length = (10).to_bytes(2, "big")
+        pseudo = naive_sum(single[18:50] + length + b"\0\x11").to_bytes(2, "big")
+        single = single[:14] + length + single[16:54] + length + pseudo + filling
+        for frame in (gso, single):
+            datagram = split_super_packets([frame], HEADER)[0]
+            self.assertEqual(transport(datagram)[6:], b"\xff\xff" + filling)
+
     def test_order_is_kept_and_plain_frames_are_untouched(self) -> None:
         plain = [b"\x45" + bytes((number,)) * 30 for number in range(3)]
         big = super_packet(4, bytes(90), 40)
@@ -215,8 +228,9 @@ class HostileFrameTests(TestCase):
         merge_segments([bytes(packet)[:size], bytes(packet)], HEADER)
 
     def test_nothing_is_cut_where_the_header_does_not_fit(self) -> None:
-        frame = super_packet(4, bytes(100), 40)
-        packet = frame[10:]
+        frame = bytearray(super_packet(4, bytes(100), 40))
+        frame[10 + 36] = 0x80  # a length of TCP's header, where that would begin at 24
+        packet = bytes(frame[10:])
         for header in (
             (1, 4, 52, 40, 20, 16),  # IPv6's kind
             (1, 1, 52, 40, 24, 16),  # TCP begins elsewhere
@@ -330,7 +344,8 @@ class MergeTests(TestCase):
 
     def test_a_longer_segment_is_not_taken_and_a_shorter_one_is_the_last(self) -> None:
         first = tcp_packet(4, bytes(100))
-        self.assert_untouched([first, tcp_packet(4, bytes(101), sequence=1100, ident=6)])
+        for size in (101, 250):
+            self.assert_untouched([first, tcp_packet(4, bytes(size), sequence=1100, ident=6)])
         short = tcp_packet(4, bytes(50), sequence=1100, ident=6)
         after = tcp_packet(4, bytes(50), sequence=1150, ident=7)
         merged = merge_segments([first, short, after], HEADER)
@@ -352,10 +367,21 @@ class MergeTests(TestCase):
             ]
             self.assertEqual(len(merge_segments(packets, HEADER)), frames)
 
+    def test_an_id_out_of_line_ends_a_super_packet(self) -> None:
+        packets = [
+            tcp_packet(4, bytes(10), sequence=1000 + 10 * number, ident=ident)
+            for number, ident in enumerate((5, 6, 9))
+        ]
+        merged = merge_segments(packets, HEADER)
+        self.assertEqual(merged[1:], [bytes(10) + packets[2]])
+
     def test_padding_behind_the_packet_is_not_merged(self) -> None:
         for version in (4, 6):
             packets = self.segments(version, 2)
             self.assert_untouched([packets[0], packets[1] + b"\0"])
+            short = tcp_packet(version, bytes(50), sequence=1100, ident=6)
+            # The sum of the padding makes up for that of the longer length
+            self.assert_untouched([packets[0], short + b"\xff\xfd"])
 
     def test_fragments_are_not_merged(self) -> None:
         for fragment in (0x2000, 0x0001, 0x0100):
@@ -434,6 +460,11 @@ class InterleavedFlowTests(TestCase):
             self.assertEqual(
                 merge_segments(packets, HEADER), [bytes(10) + each for each in packets]
             )
+
+    def test_an_acknowledgement_is_not_overtaken(self) -> None:
+        first, last = (tcp_packet(6, bytes(10), sequence=1000 + 10 * n) for n in range(2))
+        packets = [first, tcp_packet(6, b"", sequence=1010), last]
+        self.assertEqual(merge_segments(packets, HEADER), [bytes(10) + each for each in packets])
 
     def test_other_protocols_do_not_end_a_super_packet(self) -> None:
         first, last = (
