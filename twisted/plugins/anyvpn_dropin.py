@@ -1,0 +1,61 @@
+"""What anyvpn brings to Twisted: its services for twistd, and the built-in backends."""
+
+from twisted.application.service import ServiceMaker
+
+from anyvpn.plugins import Backend
+
+gateway = ServiceMaker(  # type: ignore[no-untyped-call]  # Twisted has no types here
+    "anyvpn-gateway",
+    "anyvpn.tap.gateway",
+    "AnyConnect-compatible SSL VPN gateway",
+    "anyvpn-gateway",
+)
+
+authenticator_password_file = Backend(
+    "authenticator",
+    "password_file",
+    "anyvpn.backends.authenticator_password_file",
+    "user names and argon2id hashes in a text file",
+)
+authorizer_static = Backend(
+    "authorizer",
+    "static",
+    "anyvpn.backends.authorizer_static",
+    "group policies from the configuration, by user, group and connection profile",
+)
+addresses_pool = Backend(
+    "addresses",
+    "pool",
+    "anyvpn.backends.addresses_pool",
+    "IPv4 and IPv6 pools, static addresses, the same address again for the same user",
+)
+profiles_directory = Backend(
+    "profiles",
+    "directory",
+    "anyvpn.backends.profiles_directory",
+    "AnyConnect profiles from a directory of XML files",
+)
+tun_linux = Backend(
+    "tun",
+    "linux",
+    "anyvpn.backends.tun_linux",
+    "a tun device of the Linux kernel, with routes and optional NAT",
+)
+sessions_sqlite = Backend(
+    "sessions",
+    "sqlite",
+    "anyvpn.backends.sessions_sqlite",
+    "sessions in an SQLite file, which outlive a restart",
+)
+sessions_memory = Backend(
+    "sessions",
+    "memory",
+    "anyvpn.backends.sessions_memory",
+    "sessions in memory, which end with the process",
+)
+listener_log = Backend(
+    "listener",
+    "log",
+    "anyvpn.backends.listener_log",
+    "one log line for each event",
+)
