@@ -24,7 +24,10 @@ connect)
         ip address replace "$INTERNAL_IP4_ADDRESS/32" dev "$TUNDEV"
     [ -z "${{INTERNAL_IP6_ADDRESS:-}}" ] ||
         ip address replace "$INTERNAL_IP6_ADDRESS/128" dev "$TUNDEV" nodad
-    for network in {networks}; do ip route replace "$network" dev "$TUNDEV" || true; done
+    # a metric of its own lets several clients on one host have the same routes
+    for network in {networks}; do
+        ip route replace "$network" dev "$TUNDEV" metric "${{TUNDEV##*[a-z]}}" || true
+    done
     ;;
 reconnect)
     ip link set dev "$TUNDEV" mtu "$INTERNAL_IP4_MTU"
@@ -91,10 +94,7 @@ class OpenConnect(Program):
     def wait_until_configured(self, *, limit_s: float = 20.0) -> None:
         """The tunnel is there, and the script has set up its device."""
         self.wait_for("Configured as ", limit_s=limit_s)
-        wait_until(
-            lambda: any(each["reason"] == "connect" for each in self.environments()),
-            f"the script of {self.name} is done",
-        )
+        self.environment()
 
     def wait_for_dtls(self, *, limit_s: float = 20.0, since: int = 0) -> str:
         """DTLS is up; gives what openconnect says about its cipher suite."""
@@ -108,9 +108,13 @@ class OpenConnect(Program):
         runs = [run for run in content.split("begin\0") if run.endswith("done\0")]
         return [dict(line.split("=", 1) for line in run.split("\0") if "=" in line) for run in runs]
 
-    def environment(self, reason: str = "connect") -> dict[str, str]:
-        """What the script was given on the last run with that reason."""
-        return next(each for each in reversed(self.environments()) if each["reason"] == reason)
+    def environment(self, reason: str = "connect", *, limit_s: float = 10.0) -> dict[str, str]:
+        """What the script was given on the last run with that reason, which is waited for."""
+        return wait_until(
+            lambda: next((e for e in reversed(self.environments()) if e["reason"] == reason), {}),
+            f"the script of {self.name} has run with reason={reason}",
+            limit_s=limit_s,
+        )
 
     @property
     def inner_addresses(self) -> tuple[str, str]:

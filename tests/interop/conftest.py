@@ -61,9 +61,11 @@ def module_site(
         changes=toml.merge(BASE, gateway_changes),
     )
     site = Site(network, gateway, directory)
-    gateway.start()
-    yield site
-    site.close()
+    try:
+        gateway.start()
+        yield site
+    finally:
+        site.close()
 
 
 @pytest.fixture
