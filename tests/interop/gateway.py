@@ -107,8 +107,11 @@ class Gateway:
         return tuple(str(ip_interface(address).network) for address in self._tun_addresses())
 
     def change(self, changes: Mapping[str, object]) -> None:
-        """Lay changes over the configuration file."""
+        """Lay changes over the configuration file; connection profiles keep its authenticator."""
         self.settings = toml.merge(self.settings, changes)
+        authenticator = next(iter(self.settings["authenticators"]))
+        for profile in self.settings["connection_profiles"]:
+            profile.setdefault("authenticator", authenticator)
         self.configuration_file.write_text(toml.write(self.settings))
 
     def add_user(self, user: str, *groups: str) -> None:

@@ -22,19 +22,17 @@ def gateway_changes() -> Mapping[str, object]:
     return {
         "gateway": {"default_profile": "staff"},
         "connection_profiles": [
-            {"name": "staff", "alias": "Staff", "authenticator": "password"},
+            {"name": "staff", "alias": "Staff"},
             {
                 "name": "guests",
                 "alias": "Guests",
                 "group_urls": ["/guests"],
-                "authenticator": "password",
             },
             {
                 "name": "hidden",
                 "alias": "Hidden",
                 "group_urls": ["/hidden"],
                 "listed": False,
-                "authenticator": "password",
             },
         ],
     }
