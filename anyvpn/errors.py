@@ -3,6 +3,7 @@
 AnyvpnError
     ConfigurationError          the operator's file or option is wrong
         BackendUnavailable      a backend cannot be found, or cannot be imported
+    StartUpFailed               what was configured cannot be had, such as a port that is taken
     PeerError                   the other side sent what it must not
         MalformedMessage        a document, header or form cannot be read
         MalformedPacket         a CSTP frame, DTLS payload or inner packet cannot be read
@@ -36,6 +37,10 @@ class ConfigurationError(AnyvpnError):
 
 class BackendUnavailable(ConfigurationError):
     """A backend that the configuration names cannot be found or imported."""
+
+
+class StartUpFailed(AnyvpnError):
+    """The gateway cannot start; the text is one line for the operator."""
 
 
 class PeerError(AnyvpnError):
