@@ -123,6 +123,18 @@ def read_draft(file: Path) -> Draft:
     return draft
 
 
+def read_section(file: Path, key: str) -> dict[KeyPath, ChosenBackend]:
+    """The backends of one section alone; other sections may have problems.
+
+    Raises: ConfigurationError: the file cannot be read, or this section has problems.
+    """
+    draft = Draft(read_document(file))
+    _read_section(draft, next(section for section in SECTIONS if section.key == key))
+    if draft.problems:
+        raise draft.document.error(draft.problems)
+    return draft.backends_below(key)
+
+
 def _read_section(draft: Draft, section: Section) -> None:
     content = draft.document.tables.get(section.key, section.default)
     header = section.shape.value.format(section.key)

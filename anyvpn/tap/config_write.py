@@ -22,9 +22,9 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 HEAD = """\
 # The configuration of an anyvpn gateway, in TOML.
 #
-# "# text" says what a key means. "#key = value" is a key that is not set, with its default: to
-# change it, remove its #, and that of the "#[table]" above it. File names are relative to this
-# file. After a change: anyvpn check gateway.toml
+# "# text" says what a key means. "#key = value" is a key that is not set, with its default or an
+# example: to set it, remove its #, and that of the "#[table]" above it. File names are relative
+# to this file. After a change: anyvpn check gateway.toml
 """
 
 
@@ -207,7 +207,7 @@ def write_value(value: Any) -> str:
         case bool() | int():
             return json.dumps(value)
         case float():
-            return f"{value:g}" if value.is_integer() else json.dumps(value)
+            return str(int(value)) if value.is_integer() else json.dumps(value)
         case list() | tuple():
             return "[" + ", ".join(map(write_value, value)) + "]"
         case _:

@@ -1,0 +1,1 @@
+"""Configuration and start-up, and the set-up that these tests share."""
