@@ -32,7 +32,7 @@ ANY_IPV6 = "::"
 
 # Ours
 EXAMPLE = '"tcp:443"'
-BACKLOG = 512
+BACKLOG = 512  # after a restart all clients come back at once
 
 _REASONS = {
     errno.EADDRINUSE: "another program listens on it",
@@ -52,6 +52,7 @@ class ListenAddress:
     text: str
     interface: str = ""
     port: int = 0
+    backlog: int = BACKLOG
 
     @property
     def is_plain_tcp(self) -> bool:
@@ -82,7 +83,7 @@ def read_listen_address(reactor: Reactor, text: str) -> ListenAddress:
 
 def _tcp_address(text: str) -> ListenAddress:
     kind, *arguments = (re.sub(r"\\(.)", r"\1", each) for each in _ARGUMENT.findall(text))
-    values = {"interface": ANY_IPV6 if kind == "tcp6" else ANY_IPV4}
+    values = {"interface": ANY_IPV6 if kind == "tcp6" else ANY_IPV4, "backlog": str(BACKLOG)}
     for name, argument in zip(("port", "interface", "backlog"), arguments, strict=False):
         keyword = _KEYWORD.fullmatch(argument)
         if keyword is not None:
@@ -99,7 +100,7 @@ def _tcp_address(text: str) -> ListenAddress:
             f'"{text}": interface must be an IP address (write \\: for its colons), '
             f'not "{values["interface"]}"'
         ) from None
-    return ListenAddress(text, str(interface), port)
+    return ListenAddress(text, str(interface), port, int(values["backlog"]))
 
 
 def datagram_addresses(
@@ -151,7 +152,11 @@ def _listen(
 ) -> IListeningPort:
     try:
         if ipv6_only:
-            return _listen_ipv6_only(reactor, address.port, factory)
+            return _listen_ipv6_only(reactor, address, factory)
+        if address.is_plain_tcp:
+            return reactor.listenTCP(
+                address.port, cast(Any, factory), address.backlog, address.interface
+            )
         listening = _endpoint(reactor, address.text).listen(factory)
     except CannotListenError as error:
         raise StartUpFailed(cannot_listen(error)) from error
@@ -174,12 +179,14 @@ def _listen(
     return found[0]
 
 
-def _listen_ipv6_only(reactor: Reactor, port: int, factory: IProtocolFactory) -> IListeningPort:
+def _listen_ipv6_only(
+    reactor: Reactor, address: ListenAddress, factory: IProtocolFactory
+) -> IListeningPort:
     with closing(socket.socket(socket.AF_INET6, socket.SOCK_STREAM)) as opened:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        opened.bind((ANY_IPV6, port))
-        opened.listen(BACKLOG)
+        opened.bind((ANY_IPV6, address.port))
+        opened.listen(address.backlog)
         opened.setblocking(False)
         adopted: IListeningPort = reactor.adoptStreamPort(
             opened.fileno(), socket.AF_INET6, cast(Any, factory)

@@ -1,0 +1,303 @@
+"""Opens while it has the rights, says why when it cannot, and closes everything in order."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import IPv4Interface, IPv6Interface
+from pathlib import Path
+from typing import Any, cast
+from unittest.mock import patch
+
+import pytest
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import Factory
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python import usage
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from anyvpn.errors import BackendFailed, StartUpFailed, TunUnavailable
+from anyvpn.interfaces import ITunBackend
+from anyvpn.tap import gateway_service
+from anyvpn.tap.config_build import LoadedGateway
+from anyvpn.tap.gateway import Options
+from anyvpn.tap.gateway_service import STOP_TIME_S, GatewayReactor, GatewayService
+from tests.tap.set_up import SetUp
+
+
+class Output:
+    """The operator's terminal."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.is_closed = False
+
+    def write(self, line: str) -> None:
+        assert not self.is_closed
+        self.lines.append(line)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class Site:
+    """What happened, in order, and what shall go wrong."""
+
+    def __init__(self) -> None:
+        self.happened: list[str] = []
+        self.started: Deferred[None] = succeed(None)
+        self.stopped: Deferred[None] = succeed(None)
+        self.tun_opened: Deferred[None] = succeed(None)
+        self.udp_error: Exception | None = None
+
+
+class Device:
+    name = "memory0"
+    mtu_bytes = 1500
+    vnet_header_bytes = 10
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    async def close(self) -> None:
+        self._site.happened.append("device closed")
+
+
+@implementer(ITunBackend)
+class Tun:
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    async def open(
+        self, addresses: Sequence[IPv4Interface | IPv6Interface], mtu_bytes: int
+    ) -> Device:
+        await self._site.tun_opened
+        self._site.happened.append(f"device opened {addresses[0]} {mtu_bytes}")
+        return Device(self._site)
+
+
+class FakeParts:
+    """Makers of what stands behind the service, which note what is done with them."""
+
+    def __init__(self, site: Site) -> None:
+        class Datagrams:
+            def __init__(self, reactor: object) -> None: ...
+
+            def open(self, addresses: object) -> None:
+                if site.udp_error is not None:
+                    raise site.udp_error
+                site.happened.append(f"UDP opened {addresses}")
+
+            def close(self) -> None:
+                site.happened.append("UDP closed")
+
+        class Engine:
+            def __init__(self, *parts: object) -> None: ...
+
+            def start(self) -> None:
+                site.happened.append("engine started")
+
+            def stop(self) -> None:
+                site.happened.append("engine stopped")
+
+        class FakeGateway:
+            def __init__(self, *parts: object) -> None: ...
+
+            def factory(self) -> Factory[Any]:
+                return Factory()
+
+            async def start(self) -> None:
+                await site.started
+                site.happened.append("gateway started")
+
+            async def stop(self) -> None:
+                await site.stopped
+                site.happened.append("gateway stopped")
+
+        self.datagrams, self.engine, self.gateway = Datagrams, Engine, FakeGateway
+
+
+class Sessions:
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    async def close(self) -> None:
+        self._site.happened.append("sessions closed")
+
+
+class ServiceCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.site = Site()
+        parts = FakeParts(self.site)
+        patched = patch.multiple(
+            gateway_service,
+            Gateway=parts.gateway,
+            DatagramSockets=parts.datagrams,
+            PythonPacketEngine=parts.engine,
+        )
+        patched.start()
+        self.addCleanup(patched.stop)
+        self.addCleanup(setattr, sys, "excepthook", sys.excepthook)
+        self.reactor = MemoryReactorClock()
+        self.output = Output()
+        loaded = SetUp(Path(directory.name)).load()
+        self.loaded: LoadedGateway = replace(
+            loaded,
+            tun=cast(Any, Tun(self.site)),
+            settings=replace(loaded.settings, sessions=cast(Any, Sessions(self.site))),
+        )
+        self.service = GatewayService(cast(GatewayReactor, self.reactor), self.loaded, self.output)
+
+    def start(self) -> None:
+        self.service.privilegedStartService()
+        self.service.startService()
+
+    def refusal(self) -> str:
+        """The one line that the operator and the log are told."""
+        with pytest.raises(StartUpFailed):
+            self.start()
+        [line] = self.output.lines
+        assert self.output.is_closed
+        return line
+
+
+class StartTests(ServiceCase):
+    def test_everything_is_open_before_the_user_changes(self) -> None:
+        self.service.privilegedStartService()
+        assert self.site.happened == [
+            "UDP opened (('127.0.0.1', 4433),)",
+            "device opened 10.9.8.1/24 1500",
+        ]
+        assert [(port, host) for port, _, _, host in self.reactor.tcpServers] == [(0, "127.0.0.1")]
+
+    def test_serving_begins_afterwards(self) -> None:
+        self.start()
+        assert self.site.happened[2:] == ["engine started", "gateway started"]
+        assert self.output.is_closed
+        assert self.output.lines == []
+
+    def test_one_line_says_what_runs(self) -> None:
+        self.start()
+        said = self.service.describe()
+        for words in (
+            "Gateway vpn.test listens on tcp:0:interface=127.0.0.1",
+            "DTLS on UDP port 4433 (PSK ",
+            "resumption yes, legacy no)",
+            "tun device memory0 (offloads yes)",
+            "packet engine Engine",
+            "connection profiles: 1",
+        ):
+            assert words in said
+
+
+class RefusalTests(ServiceCase):
+    def test_missing_tun_device_is_named_and_the_rest_is_closed(self) -> None:
+        self.site.tun_opened = Deferred()
+        self.site.tun_opened.errback(TunUnavailable("no tun device:\nmodprobe tun"))
+        assert self.refusal() == "anyvpn-gateway: no tun device: modprobe tun"
+        assert self.site.happened[-1] == "UDP closed"
+
+    def test_taken_udp_port_is_named(self) -> None:
+        self.site.udp_error = CannotListenError("0.0.0.0", 443, OSError(98, "in use"))
+        assert self.refusal() == (
+            "anyvpn-gateway: cannot listen on UDP 0.0.0.0:443: another program listens on it"
+        )
+
+    def test_taken_tcp_port_is_named_and_the_rest_is_closed(self) -> None:
+        def taken(port: int, *_: object) -> None:
+            raise CannotListenError("127.0.0.1", port, OSError(98, "in use"))
+
+        with patch.object(self.reactor, "listenTCP", taken):
+            assert "TCP 127.0.0.1:0: another program" in self.refusal()
+        assert self.site.happened[-2:] == ["UDP closed", "device closed"]
+
+    def test_tun_backend_that_waits_is_refused(self) -> None:
+        self.site.tun_opened = Deferred()
+        assert "waits for the reactor" in self.refusal()
+
+    def test_start_that_fails_at_once_is_refused(self) -> None:
+        self.site.started = Deferred()
+        self.site.started.errback(BackendFailed("the disk is full"))
+        assert self.refusal() == "anyvpn-gateway: the disk is full"
+
+    def test_start_that_fails_later_stops_the_process(self) -> None:
+        self.site.started = Deferred()
+        self.start()
+        self.reactor.running = True
+        with (
+            patch.object(gateway_service.atexit, "register") as at_exit,
+            patch.object(self.reactor, "stop") as stop,
+        ):
+            self.site.started.errback(BackendFailed("the disk is full"))
+            for callback, arguments, options in self.reactor.whenRunningHooks:
+                if callback is stop:
+                    callback(*arguments, **options)
+        assert self.output.lines == ["anyvpn-gateway: the disk is full"]
+        assert at_exit.called
+        assert stop.called
+
+    def test_refusal_shows_no_traceback_but_bugs_do(self) -> None:
+        shown: list[type[BaseException]] = []
+        sys.excepthook = lambda kind, *_: shown.append(kind)
+        self.site.udp_error = CannotListenError("::", 443, OSError(98, "in use"))
+        self.refusal()
+        sys.excepthook(StartUpFailed, StartUpFailed("x"), None)
+        sys.excepthook(ValueError, ValueError("x"), None)
+        assert shown == [ValueError]
+
+
+class StopTests(ServiceCase):
+    def test_parts_stop_in_order(self) -> None:
+        self.start()
+        self.site.happened.clear()
+        self.successResultOf(self.service.stopService())
+        assert self.site.happened == [
+            "gateway stopped",
+            "engine stopped",
+            "UDP closed",
+            "device closed",
+            "sessions closed",
+        ]
+
+    def test_part_that_fails_keeps_nothing_up(self) -> None:
+        self.start()
+        self.site.stopped = Deferred()
+        self.site.stopped.errback(ValueError("a bug"))
+        self.successResultOf(self.service.stopService())
+        assert self.site.happened[-1] == "sessions closed"
+        assert len(self.flushLoggedErrors(ValueError)) == 1
+
+    def test_part_that_hangs_is_left_behind(self) -> None:
+        self.start()
+        self.site.stopped = Deferred()
+        stopping = self.service.stopService()
+        self.assertNoResult(stopping)
+        self.reactor.advance(STOP_TIME_S + 0.1)
+        self.successResultOf(stopping)
+        assert self.site.happened[-1] == "sessions closed"
+        assert len(self.flushLoggedErrors()) == 1
+
+    def test_stop_in_the_middle_of_the_start_is_no_failure(self) -> None:
+        self.site.started = Deferred()
+        self.start()
+        self.successResultOf(self.service.stopService())
+        assert self.output.lines == []
+        assert self.site.happened[-1] == "sessions closed"
+
+
+class OptionTests(SynchronousTestCase):
+    def test_configuration_must_be_named(self) -> None:
+        with pytest.raises(usage.UsageError, match="--config FILE"):
+            Options().parseOptions([])
+
+    def test_configuration_is_taken_by_both_names(self) -> None:
+        for arguments in (["--config", "a.toml"], ["-c", "a.toml"]):
+            options = Options()
+            options.parseOptions(arguments)
+            assert options["config"] == "a.toml"
