@@ -5,6 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+# From the protocol (protocol reference, section 12.6)
+RECORD_HEADER_BYTES = 13
+UDP_HEADER_BYTES = 8
+KIND_BYTES = 1
+AEAD_NONCE_BYTES = 8
+AEAD_TAG_BYTES = 16
+CBC_BLOCK_BYTES = 16
+CBC_PAD_LENGTH_BYTES = 1
+
 
 class ChannelName(Enum):
     """The two ways that packets of a tunnel can take."""
@@ -42,6 +51,27 @@ class Suite:
     key_bytes: int
     fixed_iv_bytes: int
     mac_key_bytes: int = 0
+
+    @property
+    def overhead(self) -> int:
+        """The most bytes that a datagram holds besides the packet: record, cipher, kind."""
+        if self.mac_key_bytes:
+            cipher_bytes = CBC_BLOCK_BYTES + self.mac_key_bytes + CBC_BLOCK_BYTES
+        else:
+            cipher_bytes = AEAD_NONCE_BYTES + AEAD_TAG_BYTES
+        return RECORD_HEADER_BYTES + cipher_bytes + KIND_BYTES
+
+    def data_mtu(self, link_mtu_bytes: int, ip_header_bytes: int) -> int:
+        """The longest packet whose datagram still fits the link, to the byte.
+
+        Source: protocol reference, section 12.6.
+        """
+        record_bytes = link_mtu_bytes - ip_header_bytes - UDP_HEADER_BYTES - RECORD_HEADER_BYTES
+        if not self.mac_key_bytes:
+            return record_bytes - AEAD_NONCE_BYTES - AEAD_TAG_BYTES - KIND_BYTES
+        blocks_bytes = record_bytes - CBC_BLOCK_BYTES  # the explicit IV
+        blocks_bytes -= blocks_bytes % CBC_BLOCK_BYTES
+        return blocks_bytes - self.mac_key_bytes - CBC_PAD_LENGTH_BYTES - KIND_BYTES
 
 
 @dataclass(frozen=True, slots=True)
