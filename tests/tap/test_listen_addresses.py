@@ -107,6 +107,9 @@ class ListeningTests(unittest.TestCase):
         assert str(raised.exception) == (
             f"cannot listen on TCP 127.0.0.1:{port}: another program listens on it"
         )
+        cast(Any, installed).runUntilCurrent()
+        with closing(socket.socket()) as again:
+            again.bind(("127.0.0.1", free_port))
 
     def test_address_of_another_machine_is_named(self) -> None:
         with self.assertRaisesRegex(StartUpFailed, "192.0.2.77:.*no such address"):
