@@ -170,12 +170,17 @@ def user_list(*, config: Path | None, file: Path | None, authenticator: str | No
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
-def check(file: Path) -> None:
+@click.pass_context
+def check(context: click.Context, file: Path) -> None:
     """Look for errors in the configuration FILE, and show all of them.
 
     Certificates, users and client profiles are looked at too; nothing is opened or changed.
     """
-    click.echo(check_file(file))
+    try:
+        click.echo(check_file(file))
+    except ConfigurationError as error:
+        click.echo("\n".join(error.problems), err=True)  # editors find the line by FILE:LINE
+        context.exit(1)
 
 
 @main.command()

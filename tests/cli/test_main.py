@@ -89,7 +89,8 @@ class CheckTests(CommandCase):
         assert result.exit_code == 1
         assert result.stdout == ""
         lines = result.stderr.splitlines()
-        assert [line.split(": ")[2] for line in lines] == ["gateway.name", "dtls.psk"]
+        assert all(line.startswith(f"{self.set_up.file}:") for line in lines)
+        assert [line.split(": ")[1] for line in lines] == ["gateway.name", "dtls.psk"]
 
     def test_missing_file_is_named(self) -> None:
         assert "no.toml: cannot be read" in self.fail_with("check", self.directory / "no.toml")
