@@ -152,7 +152,7 @@ class Demonstration:
             directory=self._directory,
         )
         self._stack.callback(_end, gateway)
-        gateway.wait_for("gateway_started", limit_s=30)
+        gateway.wait_for(r"Gateway \S+ listens on ", limit_s=30)
         return gateway
 
     def connect(self, networks: Sequence[str]) -> OpenConnect:

@@ -22,7 +22,7 @@ ANYVPN = (sys.executable, "-m", "anyvpn.cli.main")
 NAME = "vpn.test"
 PORT = 4443
 PASSWORD = "test-pass"
-STARTED = r"gateway_started"
+STARTED = r"Gateway \S+ listens on "
 START_TIME_S = 30.0
 TROUBLE = re.compile(r"Traceback|Unhandled|\[.*#(error|critical)\]")
 

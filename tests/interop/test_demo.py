@@ -51,7 +51,7 @@ class DemonstrationTests:
         )
         try:
             program.wait_for("Ctrl-C", limit_s=SHOWN_IN_S)
-            pasted = program.wait_for("^nsenter --target .*")[0]
+            pasted = program.wait_for("^(?:sudo )?nsenter --target .*")[0]
             shown = program.wait_for(r"password: (\S+)\)")
             client = Program(
                 "another client", ["sh", "-c", f"exec {pasted}"], stdin=f"{shown[1]}\n"
