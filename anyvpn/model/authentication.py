@@ -35,6 +35,8 @@ class Option:
     selected: bool = False
     second: bool = False
     without_credentials: bool = False
+    secondary_username: str = ""
+    secondary_username_editable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ class Choice:
 class Form:
     """Asks for text: the step of passwords, codes and password changes.
 
-    `kind` is the `id` that clients see: "main" for a login, "challenge" for a code.
+    `kind` is the `id` that clients see: "main" for a login, "challenge" for a code. The ids of
+    message and error let a client show a text of its own instead; empty ones are not sent.
     """
 
     message: str
@@ -58,6 +61,8 @@ class Form:
     title: str = "Login"
     kind: str = "main"
     error: str = ""
+    error_id: str = "91"
+    message_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,10 @@ class SignatureRequest:
 
 @dataclass(frozen=True, slots=True)
 class BrowserLogin:
-    """Sends the user's browser to an identity provider (single sign-on, version 2)."""
+    """Sends the user's browser to an identity provider (single sign-on, version 2).
+
+    The token comes back in the answer named `token_field`.
+    """
 
     login_url: str
     final_url: str
@@ -83,6 +91,10 @@ class BrowserLogin:
     error_cookie: str = "acSamlv2Error"
     logout_url: str = ""
     external: bool = False
+    message: str = ""
+    title: str = "Login"
+    error: str = ""
+    token_field: str = "sso-token"  # noqa: S105 - a field's name, not a secret
 
 
 Step = Form | CertificateRequest | SignatureRequest | BrowserLogin
@@ -127,6 +139,7 @@ class ClientDescription:
     unique_id: str = ""
     mac_addresses: tuple[str, ...] = ()
     capabilities: frozenset[str] = frozenset()
+    unique_id_global: str = ""
 
     @property
     def is_mobile(self) -> bool:
@@ -220,7 +233,12 @@ class GroupList:
 
 @dataclass(frozen=True, slots=True)
 class LoginStep:
-    """The gateway asks: one step, with the groups to choose from when it is the first."""
+    """The gateway asks: one step, with the groups to choose from when it is the first.
+
+    `action` is the path of the next POST, empty for the same one again. With `nothing_to_ask`
+    the step is an empty form that the client answers at once. `host_scan_wanted` says that the
+    gateway waits for a posture check first.
+    """
 
     step: Step
     opaque: Opaque | None = None
@@ -228,6 +246,8 @@ class LoginStep:
     action: str = "/"
     nothing_to_ask: bool = False
     certificate_accepted: bool = False
+    banner: str = ""
+    host_scan_wanted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +269,10 @@ class CorePackage:
     uri: str
     display_name: str = ""
     operating_system: str = ""
+    kind: str = "exe"
+    action: str = "install"
+    module: str = ""
+    is_core: bool = False
 
 
 @dataclass(frozen=True, slots=True)
