@@ -27,7 +27,7 @@ from anyvpn.model.authentication import (
     SignatureRequest,
 )
 from anyvpn.wire.authentication import read_gateway_message, write_gateway_message
-from tests.wire.captured import CAPTURES, EXAMPLES, example, gateway_bodies
+from tests.wire.captured import EXAMPLES, example, gateway_bodies, messages
 from tests.wire.test_authentication_opaque import opaques
 from tests.wire.texts import trimmed, xml_text
 
@@ -102,7 +102,7 @@ class CapturedSuccessTests(TestCase):
             message = read_gateway_message(gateway_bodies(case)[number])
             assert isinstance(message, LoginComplete)
             self.assertEqual(message.profiles, (replace(PROFILE, uri="/profiles/profile.xml"),))
-        profile = (CAPTURES / "profile_download" / "profile.xml").read_bytes()
+        profile = messages("06_profile_download")[-1].body
         self.assertEqual(hashlib.sha1(profile).hexdigest().upper(), PROFILE.sha1)
 
 

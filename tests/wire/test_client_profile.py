@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from anyvpn.errors import MalformedMessage, PeerError
 from anyvpn.model.client_profile import ClientProfileSettings, ServerEntry
 from anyvpn.wire.client_profile import read_client_profile, write_client_profile
-from tests.wire.captured import CAPTURES
+from tests.wire.captured import messages
 from tests.wire.texts import trimmed
 
-CAPTURED = (CAPTURES / "profile_download" / "profile.xml").read_bytes()
+CAPTURED = messages("06_profile_download")[-1].body
 
 filled = trimmed.filter(bool)
 addresses = st.lists(filled, max_size=3).map(tuple)
