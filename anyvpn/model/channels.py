@@ -101,7 +101,13 @@ class RecordKeys:
 
 @dataclass(frozen=True, slots=True)
 class DTLSChannel:
-    """A DTLS channel as an engine takes it: keys and a way to the peer, no TLS object."""
+    """A DTLS channel as an engine takes it: keys and a way to the peer, no TLS object.
+
+    `encoding` is how the peer may compress packets, as in X-DTLS-Content-Encoding.
+    `early_records` came before the keys were there; they are opened first.
+    """
 
     keys: RecordKeys
     path: PeerPath
+    encoding: str = ""
+    early_records: tuple[bytes, ...] = field(default=(), repr=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 
 
@@ -43,6 +43,15 @@ class Counters:
     dropped_queue_full: int = 0
     dropped_unroutable: int = 0
     data_at_s: float = 0.0
+
+    def plus(self, other: Counters) -> Counters:
+        """What two tunnels of a session have moved together."""
+        sums = {
+            each.name: getattr(self, each.name) + getattr(other, each.name)
+            for each in fields(self)
+            if each.name != "data_at_s"
+        }
+        return Counters(**sums, data_at_s=max(self.data_at_s, other.data_at_s))
 
 
 @dataclass(frozen=True, slots=True)

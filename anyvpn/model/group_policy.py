@@ -10,10 +10,27 @@ from types import MappingProxyType
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
+# From the protocol (protocol reference, section 8.3)
+PROXY_SETTINGS = (
+    "MSIE-Proxy",
+    "MSIE-Proxy-Server",
+    "MSIE-Proxy-Exception",
+    "MSIE-Proxy-PAC-URL",
+    "MSIE-Proxy-Lockdown",
+    "MSIE-Proxy-Method",
+)
+
 # Ours
 LONGEST_TIME_S = 10 * 365 * 24 * 3600.0
 SMALLEST_MTU_BYTES = 576
 LARGEST_MTU_BYTES = 9000
+
+
+def check_proxy(proxy: Mapping[str, str]) -> None:
+    """Raises ValueError: a name that is not one of PROXY_SETTINGS."""
+    for name in proxy:
+        if name not in PROXY_SETTINGS:
+            raise ValueError(f"proxy: {name!r} is not one of {', '.join(PROXY_SETTINGS)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +40,7 @@ class GroupPolicy:
     Times are seconds; 0 switches the time-out, the probe or the rekeying off. `mtu_bytes`
     bounds the outer link; 0 leaves it to client and path. No `split_include` at all sends
     everything through the tunnel. `address_pools` names pools of the address allocator, all
-    of them when empty. `static_addresses` maps a user to the addresses that it always gets.
+    of them when empty. `proxy` maps names of PROXY_SETTINGS to what browsers are told.
     """
 
     name: str = "default"
@@ -72,3 +89,4 @@ class GroupPolicy:
             )
         if not (self.ipv4 or self.ipv6):
             raise ValueError("a policy must allow IPv4 or IPv6")
+        check_proxy(self.proxy)

@@ -8,7 +8,16 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from types import MappingProxyType
 
 from anyvpn.model.authentication import UNKNOWN_CLIENT, ClientDescription
-from anyvpn.model.group_policy import Address, Network
+from anyvpn.model.group_policy import SMALLEST_MTU_BYTES, Address, Network, check_proxy
+
+# From the protocol (protocol reference, sections 8.1 and 8.3)
+DTLS_SUITE_HEADER = "X-DTLS-CipherSuite"
+DTLS12_SUITE_HEADER = "X-DTLS12-CipherSuite"
+MASTER_SECRET_BYTES = 48
+DTLS_SESSION_ID_BYTES = 32
+LONGEST_APP_ID_BYTES = 32
+REKEY_METHODS = ("new-tunnel", "ssl", "none")
+LARGEST_TUNNEL_MTU_BYTES = 16384 - 8  # a CSTP frame must fit one TLS record
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,19 @@ class TunnelOffer:
     dtls12_suites: tuple[str, ...] = ()
     mobile_licence: bool = False
 
+    def __post_init__(self) -> None:
+        if len(self.dtls_master_secret) not in {0, MASTER_SECRET_BYTES}:
+            raise ValueError("a DTLS master secret has 48 bytes")
+        if min(self.base_mtu_bytes, self.mtu_bytes) < 0:
+            raise ValueError("an MTU is not negative")
+        if not self.address_families <= {4, 6}:
+            raise ValueError("the address families are 4 and 6")
+
+    @property
+    def wants_dtls(self) -> bool:
+        """Whether the client named any suite for a DTLS channel."""
+        return bool(self.dtls_suites or self.dtls12_suites)
+
 
 @dataclass(frozen=True, slots=True)
 class DTLSGrant:
@@ -72,10 +94,33 @@ class DTLSGrant:
     rekey_method: str = ""
     encoding: str = ""
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.port <= 0xFFFF:
+            raise ValueError("a DTLS channel needs a UDP port")
+        if self.header not in {DTLS_SUITE_HEADER, DTLS12_SUITE_HEADER} or not self.suite:
+            raise ValueError("a DTLS channel needs a suite and the header that carries it")
+        if bool(self.session_id) == bool(self.app_id):
+            raise ValueError("a DTLS channel has either a session id or an App-ID")
+        if self.session_id and len(self.session_id) != DTLS_SESSION_ID_BYTES:
+            raise ValueError("a DTLS session id has 32 bytes")
+        if len(self.app_id) > LONGEST_APP_ID_BYTES:
+            raise ValueError("an App-ID has at most 32 bytes")
+        if not 0 <= self.mtu_bytes <= LARGEST_TUNNEL_MTU_BYTES:
+            raise ValueError("no such DTLS MTU")
+        if self.rekey_method and self.rekey_method not in REKEY_METHODS:
+            raise ValueError("no such way to rekey")
+        if min(self.dpd_s, self.keepalive_s, self.rekey_s) < 0:
+            raise ValueError("a time is not negative")
+
 
 @dataclass(frozen=True, slots=True)
 class TunnelSettings:
-    """What the gateway grants (protocol reference, section 8.3); times in seconds, 0 is off."""
+    """What the gateway grants (protocol reference, section 8.3); times in seconds, 0 is off.
+
+    No `split_include` at all sends everything through the tunnel. `dynamic_dns` tells the
+    client to look the gateway's name up again before it reconnects. `post_auth_xml` is a
+    document like the one that ends a login; the dynamic split lists are written into it.
+    """
 
     lease: Lease
     mtu_bytes: int
@@ -102,6 +147,7 @@ class TunnelSettings:
     rekey_method: str = "new-tunnel"
     banner: str = ""
     encoding: str = ""
+    dynamic_dns: bool = False
     proxy: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
     dynamic_split_include: tuple[str, ...] = ()
     dynamic_split_exclude: tuple[str, ...] = ()
@@ -109,3 +155,25 @@ class TunnelSettings:
     dtls: DTLSGrant | None = None
     other_headers: tuple[tuple[str, str], ...] = ()
     """What a client received and does not know; reported, never applied."""
+
+    def __post_init__(self) -> None:
+        if not SMALLEST_MTU_BYTES <= self.mtu_bytes <= LARGEST_TUNNEL_MTU_BYTES:
+            raise ValueError(
+                f"a tunnel's MTU lies between {SMALLEST_MTU_BYTES} and {LARGEST_TUNNEL_MTU_BYTES}"
+            )
+        if self.base_mtu_bytes < 0:
+            raise ValueError("an MTU is not negative")
+        if self.rekey_method not in REKEY_METHODS:
+            raise ValueError("no such way to rekey")
+        times_s = (
+            self.keepalive_s,
+            self.dpd_s,
+            self.idle_timeout_s,
+            self.session_timeout_s,
+            self.session_timeout_remaining_s,
+            self.disconnected_timeout_s,
+            self.rekey_s,
+        )
+        if min(times_s) < 0:
+            raise ValueError("a time is not negative")
+        check_proxy(self.proxy)
