@@ -135,11 +135,22 @@ class IPacketObserver(Interface):
 class ICSTPStream(Interface):
     """The CSTP channel as the engine sees it: whole frames out, batches in."""
 
+    encoding: str = Attribute("How the peer may compress packets, as in X-CSTP-Content-Encoding.")
+
+    def take_over(received: Callable[[bytes], None], writable: Callable[[], None]) -> None:
+        """Hand all that comes from now on to `received`; call `writable` when congestion is over.
+
+        What came before and was given back comes first, after this call has returned.
+        """
+
     def write_frames(frames: Sequence[bytes]) -> int:
         """Send each frame in a TLS record of its own; gives how many were taken.
 
         Fewer than all: the connection is congested, the rest was not taken.
         """
+
+    def abort(reason: str) -> None:
+        """End the connection at once: the peer broke the rules, `reason` says which."""
 
 
 class IPacketEngine(Interface):

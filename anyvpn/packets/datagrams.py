@@ -1,0 +1,300 @@
+"""UDP sockets that receive and send in bursts (UDP_GRO, UDP_SEGMENT).
+
+What comes is handed over by sender, many datagrams at a time; what goes out leaves from the
+address that the peer spoke to. Datagrams may be fragmented on their way, as those of ocserv
+are unless it is told otherwise: a path that is narrower than the tunnel believes loses nothing.
+
+Source: Linux, net/ipv4/udp_offload.c, udp(7), ip(7), ipv6(7).
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from anyvpn.model.channels import PeerPath
+
+log = Logger()
+
+# From Linux; Python's socket module does not name all of them
+_SOL_UDP, _UDP_SEGMENT, _UDP_GRO = 17, 103, 104
+_IP_PKTINFO, _IP_MTU_DISCOVER = 8, 10
+_IPV6_MTU_DISCOVER, _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 23, 49, 50
+_PMTUDISC_DONT = 0
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_LONGEST_DATAGRAM_BYTES = 65535
+_ANCILLARY_BYTES = 128  # two messages, one of them with an IPv6 address
+_MOST_SEGMENTS = 64
+_MOST_SEGMENTED_BYTES = 65_000  # 65,507, and some room for what the kernel adds
+
+# Ours
+SOCKET_BUFFER_BYTES = 4 << 20
+"""What the kernel may hold for us, each way, while we do something else."""
+RECEIVE_CALLS_PER_WAKE = 64
+RECEIVE_BYTES_PER_WAKE = 512 << 10
+"""A wake that finds more leaves the rest to the next one, so that the reactor goes on."""
+_MOST_REMEMBERED = 4096
+
+_WILDCARDS = ("", "0.0.0.0", "::")  # noqa: S104 - recognised, not bound
+_NO_ROOM = (errno.EAGAIN, errno.ENOBUFS)
+_BUFFER_OPTIONS = (
+    (_SO_SNDBUFFORCE, socket.SO_SNDBUF),
+    (_SO_RCVBUFFORCE, socket.SO_RCVBUF),
+)
+_UNSIGNED_SHORT = struct.Struct("=H")
+
+DatagramsReceived = Callable[[PeerPath, list[bytes]], None]
+SocketAddress = tuple[str, int] | tuple[str, int, int, int]
+_Ancillary = tuple[int, int, bytes]
+
+
+class DatagramSockets:
+    """All UDP sockets of a gateway; `on_handshake` is told of what no channel can open.
+
+    `on_handshake` is called with a path and one datagram: handshake messages, alerts, and
+    records that came before their keys. Whoever takes it answers nothing that names no live
+    session.
+    """
+
+    def __init__(self, reactor: IReactorFDSet) -> None:
+        self.on_handshake: Callable[[PeerPath, bytes], None] = _ignore
+        self._reactor = reactor
+        self._sockets: list[_DatagramSocket] = []
+
+    def open(self, addresses: Sequence[tuple[str, int]]) -> None:
+        """Bind a socket to each (host, port); port 0 takes any.
+
+        Raises: CannotListenError: one of them cannot be had; none is kept.
+        """
+        for host, port in addresses:
+            twins = [each for each, same in addresses if same == port and ":" not in each]
+            try:
+                opened = _open_socket(host, port, ipv6_only=host != "::" or bool(twins))
+            except OSError as error:
+                self.close()
+                raise CannotListenError(host, port, error) from error  # type: ignore[no-untyped-call]  # Twisted has no types here
+            self._sockets.append(_DatagramSocket(len(self._sockets), opened))
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """Where the sockets are bound, in the order of their index."""
+        return tuple(each.address for each in self._sockets)
+
+    def start(self, received: DatagramsReceived) -> None:
+        """Begin to read: hand over what came from one sender, in order, some at a time."""
+        for each in self._sockets:
+            each.received = received
+            self._reactor.addReader(each)
+
+    def send(self, path: PeerPath, datagrams: Sequence[bytes]) -> int:
+        """Send as many as the kernel takes now; gives the number that it did not take."""
+        if path.socket_index >= len(self._sockets):
+            return len(datagrams)
+        return self._sockets[path.socket_index].send(path, datagrams)
+
+    def close(self) -> None:
+        """Close all; closing twice does no harm."""
+        sockets, self._sockets = self._sockets, []
+        for each in sockets:
+            self._reactor.removeReader(each)
+            each.close()
+
+
+@implementer(IReadDescriptor)
+class _DatagramSocket:
+    """One socket; itself what the reactor watches."""
+
+    def __init__(self, index: int, opened: socket.socket) -> None:
+        name = opened.getsockname()
+        self.address: tuple[str, int] = (name[0], name[1])
+        self.received: DatagramsReceived = _ignore_all
+        self._index = index
+        self._socket = opened
+        self._is_ipv6 = opened.family == socket.AF_INET6
+        self._segmentation = True
+        self._longest_segment: dict[SocketAddress, int] = {}
+        self._local_texts: dict[bytes, str] = {}
+
+    def fileno(self) -> int:
+        """The descriptor that the reactor watches; -1 when it is closed."""
+        return self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        """What log lines about it begin with."""
+        return f"UDP {self.address[0]}:{self.address[1]}"
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor gave the descriptor up."""
+        if self.fileno() >= 0:
+            log.error("{socket} is lost: {reason}", socket=self.logPrefix(), reason=reason.value)
+            self.close()
+
+    def close(self) -> None:
+        """Let the port go."""
+        self._socket.close()
+
+    def doRead(self) -> None:
+        """Read what waits, up to a bound, and hand it over by sender."""
+        batches: dict[tuple[SocketAddress, bytes], list[bytes]] = {}
+        with suppress(BlockingIOError):  # all that waited is read
+            self._receive(batches)
+        for (address, local), datagrams in batches.items():
+            local_text = self._local_text(local) if local else ""
+            self.received(PeerPath(self._index, address, local_text), datagrams)
+
+    def _receive(self, batches: dict[tuple[SocketAddress, bytes], list[bytes]]) -> None:
+        receive = self._socket.recvmsg
+        room = RECEIVE_BYTES_PER_WAKE
+        for _ in range(RECEIVE_CALLS_PER_WAKE):
+            try:
+                data, ancillary, _, address = receive(_LONGEST_DATAGRAM_BYTES, _ANCILLARY_BYTES)
+            except ConnectionError:
+                continue  # an ICMP message about something that we sent
+            segment_bytes = 0
+            local = b""
+            for level, _, value in ancillary:
+                if level == _SOL_UDP:
+                    segment_bytes = int.from_bytes(value[:2], sys.byteorder)
+                else:
+                    local = value
+            batch = batches.setdefault((address, local), [])
+            size = len(data)
+            if 0 < segment_bytes < size:
+                batch += [data[at : at + segment_bytes] for at in range(0, size, segment_bytes)]
+            else:
+                batch.append(data)
+            room -= size
+            if room <= 0:
+                return
+
+    def _local_text(self, information: bytes) -> str:
+        """The address of ours that a datagram was sent to, out of its packet information."""
+        text = self._local_texts.get(information)
+        if text is None:
+            family = socket.AF_INET6 if self._is_ipv6 else socket.AF_INET
+            # in6_pktinfo begins with the address, in_pktinfo has it after the interface
+            packed = information[:16] if self._is_ipv6 else information[4:8]
+            text = socket.inet_ntop(family, packed)
+            if len(self._local_texts) >= _MOST_REMEMBERED:
+                self._local_texts.clear()
+            self._local_texts[information] = text
+        return text
+
+    def send(self, path: PeerPath, datagrams: Sequence[bytes]) -> int:
+        """Send to one peer in bursts; gives the number that was dropped."""
+        source = self._source(path)
+        dropped = start = 0
+        count = len(datagrams)
+        while start < count:
+            end = self._end_of_burst(path.address, datagrams, start)
+            try:
+                self._send_burst(path.address, datagrams[start:end], source)
+            except OSError as error:
+                if error.errno in _NO_ROOM:
+                    return dropped + count - start
+                if end - start > 1 and self._do_without(error, path.address, len(datagrams[start])):
+                    continue
+                dropped += end - start
+            start = end
+        return dropped
+
+    def _end_of_burst(self, address: SocketAddress, datagrams: Sequence[bytes], start: int) -> int:
+        """Where the datagrams of one size end; a shorter one may be the last of them."""
+        size = len(datagrams[start])
+        if not self._segmentation or not size:
+            return start + 1
+        if size > self._longest_segment.get(address, size):
+            return start + 1
+        most = min(_MOST_SEGMENTS, _MOST_SEGMENTED_BYTES // size)
+        limit = min(len(datagrams), start + most)
+        end = start + 1
+        while end < limit and len(datagrams[end]) == size:
+            end += 1
+        if end < limit and 0 < len(datagrams[end]) < size:
+            end += 1
+        return end
+
+    def _send_burst(
+        self, address: SocketAddress, datagrams: Sequence[bytes], source: list[_Ancillary]
+    ) -> None:
+        if len(datagrams) == 1:
+            if source:
+                self._socket.sendmsg(datagrams, source, 0, address)
+            else:
+                self._socket.sendto(datagrams[0], address)
+            return
+        size = _UNSIGNED_SHORT.pack(len(datagrams[0]))
+        segments: list[_Ancillary] = [(_SOL_UDP, _UDP_SEGMENT, size)]
+        self._socket.sendmsg([b"".join(datagrams)], segments + source, 0, address)
+
+    def _do_without(self, error: OSError, address: SocketAddress, size: int) -> bool:
+        """Whether datagrams sent one by one may pass where a burst was refused; remember it."""
+        if error.errno == errno.EIO:
+            # The device below has no checksum offload, which bursts need
+            self._segmentation = False
+            return True
+        if error.errno in (errno.EINVAL, errno.EMSGSIZE):
+            # Only whole datagrams may be fragmented, and these are longer than the path's MTU
+            if len(self._longest_segment) >= _MOST_REMEMBERED:
+                self._longest_segment.clear()
+            self._longest_segment[address] = size - 1
+            return True
+        return False
+
+    def _source(self, path: PeerPath) -> list[_Ancillary]:
+        """What makes a datagram leave from the address that the peer spoke to."""
+        if not path.local_address:
+            return []
+        if not self._is_ipv6:
+            packed = socket.inet_pton(socket.AF_INET, path.local_address)
+            return [(socket.IPPROTO_IP, _IP_PKTINFO, bytes(4) + packed + bytes(4))]
+        packed = socket.inet_pton(socket.AF_INET6, path.local_address)
+        interface = path.address[3] if len(path.address) == 4 else 0
+        return [(socket.IPPROTO_IPV6, _IPV6_PKTINFO, packed + interface.to_bytes(4, sys.byteorder))]
+
+
+def _open_socket(host: str, port: int, *, ipv6_only: bool) -> socket.socket:
+    is_ipv6 = ":" in host
+    opened = socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        opened.setblocking(False)
+        if is_ipv6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(ipv6_only))
+            opened.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
+        if not is_ipv6 or not ipv6_only:
+            opened.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
+        if host in _WILDCARDS:
+            if is_ipv6:
+                opened.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
+            else:
+                opened.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        with suppress(OSError):  # an older kernel gives datagrams one by one
+            opened.setsockopt(_SOL_UDP, _UDP_GRO, 1)
+        for forced, modest in _BUFFER_OPTIONS:
+            try:
+                opened.setsockopt(socket.SOL_SOCKET, forced, SOCKET_BUFFER_BYTES)
+            except PermissionError:
+                opened.setsockopt(socket.SOL_SOCKET, modest, SOCKET_BUFFER_BYTES)
+        opened.bind((host, port))
+    except OSError:
+        opened.close()
+        raise
+    return opened
+
+
+def _ignore(path: PeerPath, datagram: bytes) -> None:
+    """Nobody listens yet."""
+
+
+def _ignore_all(path: PeerPath, datagrams: list[bytes]) -> None:
+    """Nobody listens yet."""

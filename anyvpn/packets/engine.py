@@ -1,0 +1,360 @@
+"""Moves packets in batches between the tun device and the channels of all tunnels, in Python.
+
+tun ─▶ split ─▶ by destination ─▶ seal or frame ─▶ UDP or TLS
+tun ◀─ merge ◀─ by destination ◀─ source check ◀─ open or read frames
+                      └─▶ another tunnel's channel
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from anyvpn.dtls.records import APPLICATION_DATA, split_datagram
+from anyvpn.errors import DTLSError, MalformedPacket
+from anyvpn.interfaces import ICSTPStream, IPacketEngine, IPacketObserver, ITunDevice
+from anyvpn.model.channels import ChannelName, DTLSChannel, PeerPath
+from anyvpn.model.events import Counters
+from anyvpn.model.group_policy import Network
+from anyvpn.model.liveness import ChannelActivity
+from anyvpn.model.tunnel_settings import Lease
+from anyvpn.packets.channels import DatagramSender, LiveCSTPChannel, LiveDTLSChannel
+from anyvpn.packets.offload import merge_segments, split_super_packets
+from anyvpn.packets.peers import Peers
+from anyvpn.packets.routing import Routes
+from anyvpn.packets.tunnels import Tunnel
+from anyvpn.wire.cstp import LONGEST_SENT_BYTES, PacketKind
+from anyvpn.wire.dtls_payload import split_payloads
+
+log = Logger()
+
+# Ours
+FRAMES_PER_READ = 16
+READS_PER_WAKE = 4
+"""A wake that finds more leaves the rest to the next one, so that the reactor goes on."""
+BYTES_PER_WAKE = 512 << 10
+
+_DATA = int(PacketKind.DATA)
+_DPD_REQUEST = int(PacketKind.DPD_REQUEST)
+_DPD_RESPONSE = int(PacketKind.DPD_RESPONSE)
+_COMPRESSED = int(PacketKind.COMPRESSED)
+_SEEN_IN_ACTIVITY = (int(PacketKind.KEEPALIVE), _DPD_RESPONSE)
+
+
+class Datagrams(DatagramSender, Protocol):
+    """Where datagrams come from and go to."""
+
+    on_handshake: Callable[[PeerPath, bytes], None]
+
+    def start(self, received: Callable[[PeerPath, list[bytes]], None]) -> None:
+        """Begin to hand over what comes, by sender."""
+
+
+@implementer(IPacketEngine)
+class PythonPacketEngine:
+    """The packet engine that needs no compiler.
+
+    It answers DPD requests itself and swallows keepalives and DPD responses, which are seen in
+    `activity`; all other packets that are not data go up. What goes wrong with one tunnel costs
+    that tunnel the channel concerned.
+    """
+
+    def __init__(self, reactor: IReactorTime, device: ITunDevice, datagrams: Datagrams) -> None:
+        self.unroutable_packets = 0
+        """What the tun device gave that no tunnel has an address for."""
+        self._reactor = reactor
+        self._device = device
+        self._datagrams = datagrams
+        self._tunnels: dict[int, Tunnel] = {}
+        self._routes: Routes[Tunnel] = Routes()
+        self._peers = Peers()
+        self._running = False
+
+    def start(self) -> None:
+        """Begin to read from the device and from the datagram sockets."""
+        self._running = True
+        self._device.start_reading(self._tun_ready)
+        self._datagrams.start(self.datagrams_received)
+
+    def stop(self) -> None:
+        """Forget all tunnels and move nothing any more; stopping twice does no harm."""
+        self._running = False
+        for tunnel_id in tuple(self._tunnels):
+            self.detach(tunnel_id)
+
+    # --- IPacketEngine --------------------------------------------------------------------------
+
+    def attach(
+        self,
+        tunnel_id: int,
+        lease: Lease,
+        networks: Sequence[Network],
+        mtu_bytes: int,
+        observer: IPacketObserver,
+    ) -> None:
+        """Begin to route packets to and from these addresses."""
+        self.detach(tunnel_id)
+        tunnel = Tunnel(tunnel_id, lease, networks, mtu_bytes, observer)
+        self._tunnels[tunnel_id] = tunnel
+        self._routes.add(tunnel, lease.addresses, tunnel.networks)
+
+    def replace_channel(
+        self, tunnel_id: int, name: ChannelName, channel: ICSTPStream | DTLSChannel | None
+    ) -> None:
+        """Give a tunnel its CSTP or its DTLS channel, another one, or none any more."""
+        tunnel = self._tunnels.get(tunnel_id)
+        if tunnel is None:
+            return
+        now_s = self._reactor.seconds()
+        if name is ChannelName.DTLS:
+            self._drop_dtls(tunnel)
+            if isinstance(channel, DTLSChannel):
+                dtls = LiveDTLSChannel(tunnel_id, channel, self._datagrams, now_s)
+                tunnel.dtls = dtls
+                self._peers.add(dtls)
+                if channel.early_records:
+                    self._open_records(dtls, channel.early_records, now_s)
+        else:
+            tunnel.cstp = None
+            if channel is not None and not isinstance(channel, DTLSChannel):
+                cstp = LiveCSTPChannel(channel, now_s)
+                tunnel.cstp = cstp
+                channel.take_over(
+                    partial(self._cstp_received, tunnel, cstp),
+                    partial(self._cstp_writable, tunnel, cstp),
+                )
+        self._guard(tunnel, partial(tunnel.send_waiting, now_s))
+
+    def send_control(self, tunnel_id: int, name: ChannelName, kind: int, payload: bytes) -> None:
+        """Send a packet that is not data on that channel, if it is there."""
+        tunnel = self._tunnels.get(tunnel_id)
+        channel = None if tunnel is None else _channel(tunnel, name)
+        if tunnel is not None and channel is not None:
+            now_s = self._reactor.seconds()
+            self._guard(tunnel, partial(channel.send_control, kind, payload, now_s))
+
+    def counters(self, tunnel_id: int) -> Counters:
+        """What the tunnel has moved so far; nothing when it is not attached."""
+        tunnel = self._tunnels.get(tunnel_id)
+        return Counters() if tunnel is None else tunnel.counters()
+
+    def activity(self, tunnel_id: int, name: ChannelName) -> ChannelActivity | None:
+        """When that channel last received and last sent; None when it is not there."""
+        tunnel = self._tunnels.get(tunnel_id)
+        channel = None if tunnel is None else _channel(tunnel, name)
+        return None if channel is None else channel.activity()
+
+    def detach(self, tunnel_id: int) -> None:
+        """Forget the tunnel and its channels."""
+        tunnel = self._tunnels.pop(tunnel_id, None)
+        if tunnel is not None:
+            tunnel.detached = True
+            self._drop_dtls(tunnel)
+            tunnel.cstp = None
+            self._routes.remove(tunnel, tunnel.lease.addresses, tunnel.networks)
+
+    # --- from the device to clients -------------------------------------------------------------
+
+    def _tun_ready(self) -> None:
+        if not self._running:
+            return
+        device = self._device
+        room = BYTES_PER_WAKE
+        for _ in range(READS_PER_WAKE):
+            frames = device.read_packets(FRAMES_PER_READ)
+            if frames:
+                self._to_clients(split_super_packets(frames, device.vnet_header_bytes))
+            room -= sum(map(len, frames))
+            if len(frames) < FRAMES_PER_READ or room <= 0:
+                return
+
+    def _to_clients(self, packets: Sequence[bytes]) -> None:
+        groups, elsewhere = self._routes.group_by_destination(packets)
+        self.unroutable_packets += len(elsewhere)
+        now_s = self._reactor.seconds()
+        for tunnel, group in groups.items():
+            self._send(tunnel, group, now_s)
+
+    def _send(self, tunnel: Tunnel, packets: list[bytes], now_s: float) -> None:
+        if tunnel.detached:
+            return
+        answers: list[bytes] = []
+        self._guard(tunnel, lambda: answers.extend(tunnel.send(packets, now_s)))
+        if answers:
+            self._answer(answers, now_s)
+
+    def _answer(self, answers: list[bytes], now_s: float) -> None:
+        """ICMP packets of ours to whoever sent what was too long."""
+        groups, elsewhere = self._routes.group_by_destination(answers)
+        for tunnel, group in groups.items():
+            if not tunnel.detached:
+                # An answer is never too long, so no answer comes of it
+                self._guard(tunnel, partial(_send_only, tunnel, group, now_s))
+        if elsewhere:
+            self._device.write_packets(merge_segments(elsewhere, self._device.vnet_header_bytes))
+
+    # --- from clients ---------------------------------------------------------------------------
+
+    def datagrams_received(self, path: PeerPath, datagrams: Sequence[bytes]) -> None:
+        """Datagrams came from one address, in this order."""
+        if not self._running:
+            return
+        now_s = self._reactor.seconds()
+        channel = self._peers.find(path)
+        records: list[bytes] = []
+        for datagram in datagrams:
+            if channel is not None and channel.holds_whole_record(datagram):
+                records.append(datagram)
+                continue
+            if records and channel is not None:
+                self._open_records(channel, records, now_s)
+                records = []
+            self._other_datagram(path, datagram, now_s)
+            channel = self._peers.find(path)
+        if records and channel is not None:
+            self._open_records(channel, records, now_s)
+
+    def _other_datagram(self, path: PeerPath, datagram: bytes, now_s: float) -> None:
+        """Anything but one data record from a known address."""
+        others: list[bytes] = []
+        for record in split_datagram(datagram):
+            whole = record.whole(datagram)
+            channel = self._peers.find(path)
+            if channel is not None and channel.holds_whole_record(whole):
+                self._open_records(channel, (whole,), now_s)
+            elif channel is None and record.content_type == APPLICATION_DATA and record.epoch:
+                if not self._claimed(path, whole, now_s):
+                    others.append(whole)
+            else:
+                others.append(whole)
+        if others:
+            self._datagrams.on_handshake(path, b"".join(others))
+
+    def _claimed(self, path: PeerPath, record: bytes, now_s: float) -> bool:
+        """Whether a client has moved to this address: then its record is taken."""
+        claim = self._peers.claim(path, record, now_s)
+        if claim is None:
+            return False
+        channel, payload = claim
+        tunnel = self._tunnels[channel.tunnel_id]
+        if self._peers.move(channel, path, record):
+            self._guard(tunnel, partial(tunnel.observer.peer_moved, path))
+        self._payloads_received(channel, [payload], now_s)
+        return True
+
+    def _open_records(
+        self, channel: LiveDTLSChannel, records: Sequence[bytes], now_s: float
+    ) -> None:
+        payloads = channel.opener.open_records(records)
+        tunnel = self._tunnels.get(channel.tunnel_id)
+        if tunnel is not None:
+            tunnel.dropped_malformed += len(records) - len(payloads)
+            if payloads:
+                self._payloads_received(channel, payloads, now_s)
+
+    def _payloads_received(
+        self, channel: LiveDTLSChannel, payloads: list[bytes], now_s: float
+    ) -> None:
+        tunnel = self._tunnels.get(channel.tunnel_id)
+        if tunnel is None or tunnel.dtls is not channel:
+            return
+        channel.received_at_s = now_s
+        channel.quiet = False
+        packets, others, malformed = split_payloads(payloads)
+        tunnel.dropped_malformed += malformed
+        self._packets_received(tunnel, ChannelName.DTLS, packets, others, now_s)
+
+    def _cstp_received(self, tunnel: Tunnel, channel: LiveCSTPChannel, data: bytes) -> None:
+        if tunnel.cstp is not channel:
+            return
+        try:
+            frames = channel.reader.receive(data)
+        except MalformedPacket as error:
+            tunnel.cstp = None
+            channel.stream.abort(str(error))
+            return
+        if frames:
+            now_s = self._reactor.seconds()
+            channel.received_at_s = now_s
+            packets = [payload for kind, payload in frames if kind == _DATA]
+            others: list[tuple[int, bytes]] = []
+            if len(packets) != len(frames):
+                others = [frame for frame in frames if frame[0] != _DATA]
+            self._packets_received(tunnel, ChannelName.CSTP, packets, others, now_s)
+
+    def _cstp_writable(self, tunnel: Tunnel, channel: LiveCSTPChannel) -> None:
+        if tunnel.cstp is channel:
+            self._guard(tunnel, partial(tunnel.send_waiting, self._reactor.seconds()))
+
+    def _packets_received(
+        self,
+        tunnel: Tunnel,
+        name: ChannelName,
+        packets: list[bytes],
+        others: Sequence[tuple[int, bytes]],
+        now_s: float,
+    ) -> None:
+        """Packets of any kind: data first, in one batch, then the others in their order."""
+        channel = _channel(tunnel, name)
+        if channel is not None and channel.expander is not None:
+            compressed = [payload for kind, payload in others if kind == _COMPRESSED]
+            packets += tunnel.expand(compressed, channel.expander)
+            others = [other for other in others if other[0] != _COMPRESSED]
+        if packets:
+            if name is ChannelName.CSTP and tunnel.dtls is not None:
+                tunnel.dtls.quiet = True
+            self._guard(tunnel, partial(self._data_received, tunnel, packets, now_s))
+        for kind, payload in others:
+            if tunnel.detached or channel is None or _channel(tunnel, name) is not channel:
+                return
+            if kind == _DPD_REQUEST:
+                if len(payload) <= LONGEST_SENT_BYTES:
+                    answer = partial(channel.send_control, _DPD_RESPONSE, payload, now_s)
+                    self._guard(tunnel, answer)
+            elif kind not in _SEEN_IN_ACTIVITY:
+                tell = partial(tunnel.observer.control_received, name, kind, payload)
+                self._guard(tunnel, tell)
+
+    def _data_received(self, tunnel: Tunnel, packets: list[bytes], now_s: float) -> None:
+        packets = tunnel.accept(packets, now_s)
+        if len(self._tunnels) > 1:
+            groups, packets = self._routes.group_by_destination(packets)
+            for other, group in groups.items():
+                self._send(other, group, now_s)
+        if packets:
+            frames = merge_segments(packets, self._device.vnet_header_bytes)
+            tunnel.dropped_unroutable += self._device.write_packets(frames)
+
+    # --- within ---------------------------------------------------------------------------------
+
+    def _drop_dtls(self, tunnel: Tunnel) -> None:
+        dtls, tunnel.dtls = tunnel.dtls, None
+        if dtls is not None:
+            self._peers.remove(dtls)
+
+    def _guard(self, tunnel: Tunnel, action: Callable[[], None]) -> None:
+        """Whatever goes wrong costs this tunnel its channels, and others nothing."""
+        try:
+            action()
+        except DTLSError as error:
+            log.info("Tunnel {id} gives DTLS up: {why}", id=tunnel.identifier, why=error)
+            self._drop_dtls(tunnel)
+        except Exception:
+            log.failure("Packets of tunnel {id} are lost", id=tunnel.identifier)
+            self._drop_dtls(tunnel)
+            cstp, tunnel.cstp = tunnel.cstp, None
+            if cstp is not None:
+                cstp.stream.abort("the packet engine failed")
+
+
+def _channel(tunnel: Tunnel, name: ChannelName) -> LiveDTLSChannel | LiveCSTPChannel | None:
+    return tunnel.dtls if name is ChannelName.DTLS else tunnel.cstp
+
+
+def _send_only(tunnel: Tunnel, packets: list[bytes], now_s: float) -> None:
+    tunnel.send(packets, now_s)

@@ -1,0 +1,389 @@
+"""A TLS connection that we drive ourselves, in memory, over any TCP transport.
+
+Twisted's own TLS transport joins small writes into one record, and CSTP needs a record per
+packet (protocol reference, section 9.1). So HTTP and the CSTP channel after it go through the
+same object from the first byte, and nothing has to be taken over later.
+
+What the object is doing, one after the other, and what ends each:
+
+    handshaking ── complete ──▶ open ── close(), close_notify, failure ──▶ closing ──▶ closed
+         └──────────── failure, time limit, connection lost ──────────────────┴───────────▲
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from enum import Enum
+from typing import Protocol, cast
+
+from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import SSL
+from twisted.internet import protocol
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IConsumer,
+    IDelayedCall,
+    IPushProducer,
+    IReactorTime,
+    ITCPTransport,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from anyvpn.interfaces import ICSTPStream
+from anyvpn.packets.tls_failures import handshake_failure, reason_in
+
+# From the protocol
+_LONGEST_RECORD_BYTES = 16384
+
+# From Linux (include/uapi/linux/tcp.h): tcpi_pmtu follows 8 bytes and 13 words
+_TCP_INFO_BYTES = 104
+_PATH_MTU_AT = 60
+
+# Ours
+LARGEST_BATCH_BYTES = 192 * 1024
+"""What one batch of frames may add to the transport's 64 KB: 256 KB wait at the most."""
+CLOSE_TIME_S = 5.0
+"""How long a close may take to hand over what was written."""
+_RECORD_OVERHEAD_BYTES = 64  # no cipher adds as much
+
+
+class ITLSReader(Protocol):
+    """Who is told of what a TLS connection does."""
+
+    def secured(self) -> None:
+        """The handshake is complete; the peer's certificates, if any, can be looked at."""
+
+    def received(self, data: bytes) -> None:
+        """Bytes came, in order, in pieces of any size."""
+
+    def closed(self, reason: str) -> None:
+        """Nothing more comes or goes; called once, for every connection."""
+
+
+class _Transport(ITCPTransport, IConsumer, IPushProducer):
+    """What Twisted's TCP transports are, and those that wrap them."""
+
+
+class _State(Enum):
+    HANDSHAKING = "handshaking"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+@implementer(ICSTPStream, IPushProducer)
+class TLSStream(protocol.Protocol):
+    """Either side of one TLS connection; `reader` may be replaced at any time.
+
+    `tls` is there for looking at names and certificates, not for reading and writing.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        context: SSL.Context,
+        reader: ITLSReader,
+        *,
+        is_client: bool = False,
+        server_name: str | None = None,
+        handshake_time_s: float = 10.0,
+    ) -> None:
+        self.reader = reader
+        self.encoding = ""
+        self.tls = SSL.Connection(context, None)
+        self.tls.set_options(SSL.OP_NO_RENEGOTIATION)
+        if is_client:
+            self.tls.set_connect_state()
+            if server_name is not None:
+                self.tls.set_tlsext_host_name(server_name.encode("idna"))
+        else:
+            self.tls.set_accept_state()
+        self._reactor = reactor
+        self._tcp: _Transport | None = None
+        self._is_client = is_client
+        self._handshake_time_s = handshake_time_s
+        self._state = _State.HANDSHAKING
+        self._time_limit: IDelayedCall | None = None
+        self._received: Callable[[bytes], None] | None = None
+        self._writable: Callable[[], None] | None = None
+        self._given_back = b""
+        self._reading = False
+        self._paused = False
+        self._congested = False
+        self._told_closed = False
+        self._why_closed = ""
+
+    # --- what the owner asks for ----------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Send bytes in as few records as they need; nothing is sent unless it is open."""
+        if self._state is not _State.OPEN:
+            return
+        view = memoryview(data)
+        try:
+            for start in range(0, len(view), _LONGEST_RECORD_BYTES):
+                self.tls.send(view[start : start + _LONGEST_RECORD_BYTES])
+        except SSL.Error as error:
+            self._fail(f"TLS failed: {reason_in(error)}")
+            return
+        self._flush()
+
+    def write_frames(self, frames: Sequence[bytes]) -> int:
+        """Send each frame in a record of its own, all of them in one write; gives how many.
+
+        None are taken while the transport is congested.
+        """
+        if self._congested or self._state is not _State.OPEN:
+            return 0
+        send = self.tls.send
+        taken = size = 0
+        try:
+            for frame in frames:
+                size += len(frame)
+                if size > LARGEST_BATCH_BYTES and taken:
+                    break
+                send(frame)
+                taken += 1
+        except SSL.Error as error:
+            self._fail(f"TLS failed: {reason_in(error)}")
+            return taken
+        self._flush(size + taken * _RECORD_OVERHEAD_BYTES)
+        return taken
+
+    def take_over(self, received: Callable[[bytes], None], writable: Callable[[], None]) -> None:
+        """Hand what comes from now on to `received` instead of to the reader."""
+        self._received = received
+        self._writable = writable
+        if self._given_back:
+            self._reactor.callLater(0, self._read)
+
+    def give_back(self, data: bytes) -> None:
+        """Bytes that the reader was given and that belong to whoever reads next."""
+        self._given_back += data
+        if data:
+            self._reactor.callLater(0, self._read)
+
+    def pause_reading(self) -> None:
+        """Read nothing more from the peer, who will notice at some time."""
+        self._paused = True
+        if self._tcp is not None:
+            self._tcp.pauseProducing()
+
+    def resume_reading(self) -> None:
+        """Go on after a pause."""
+        self._paused = False
+        if self._tcp is not None:
+            self._tcp.resumeProducing()
+            self._read()
+
+    def close(self) -> None:
+        """Say goodbye and end when all that was written is handed over, or its time is up."""
+        if self._state in (_State.HANDSHAKING, _State.OPEN):
+            self._begin_closing("closed here")
+
+    def abort(self, reason: str = "aborted here") -> None:
+        """End at once; what was written and did not go out is lost."""
+        if self._tcp is not None:
+            self._state = _State.CLOSING
+            self._why_closed = self._why_closed or reason
+            self._tcp.abortConnection()
+
+    # --- what can be known about it -------------------------------------------------------------
+
+    def export_keying_material(self, label: bytes, length: int) -> bytes:
+        """Secret bytes that both sides of this connection know, by RFC 5705 without a context."""
+        return self.tls.export_keying_material(label, length, None)
+
+    def peer_certificates_der(self) -> tuple[bytes, ...]:
+        """What the peer sent, its own certificate first; empty when it sent none."""
+        leaf = self.tls.get_peer_certificate(as_cryptography=True)
+        if leaf is None:
+            return ()
+        chain = self.tls.get_peer_cert_chain(as_cryptography=True) or []
+        others = [each for each in chain if each != leaf]
+        return tuple(each.public_bytes(Encoding.DER) for each in (leaf, *others))
+
+    def cipher_name(self) -> str:
+        """OpenSSL's name of the cipher suite; empty before the handshake is complete."""
+        return self.tls.get_cipher_name() or ""
+
+    def protocol_version(self) -> str:
+        """Such as "TLSv1.3"."""
+        return self.tls.get_protocol_version_name()
+
+    def server_name_indication(self) -> str:
+        """The host name that the client asked for; empty when it asked for none."""
+        return (self.tls.get_servername() or b"").decode("ascii", "replace")
+
+    def path_mtu(self) -> int:
+        """The path's MTU in bytes as TCP knows it; 0 when there is no real socket below."""
+        get_handle = getattr(self._tcp, "getHandle", None)
+        handle = None if get_handle is None else get_handle()
+        if not isinstance(handle, socket.socket):
+            return 0
+        try:
+            info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        except OSError:
+            return 0
+        if len(info) < _PATH_MTU_AT + 4:
+            return 0
+        (mtu_bytes,) = struct.unpack_from("=I", info, _PATH_MTU_AT)
+        return int(mtu_bytes)
+
+    # --- what Twisted tells ---------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """The TCP connection is there."""
+        transport = self._tcp = cast(_Transport, self.transport)
+        if ITCPTransport.providedBy(transport):
+            transport.setTcpNoDelay(True)
+            transport.setTcpKeepAlive(True)
+        transport.registerProducer(self, True)
+        self._time_limit = self._reactor.callLater(self._handshake_time_s, self._handshake_late)
+        if self._is_client:
+            self._shake_hands()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes of TLS came."""
+        if self._state is _State.HANDSHAKING:
+            self.tls.bio_write(data)
+            self._shake_hands()
+        elif self._state is _State.OPEN:
+            self.tls.bio_write(data)
+        self._read()
+
+    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
+        """The TCP connection is gone."""
+        was = self._state
+        self._state = _State.CLOSED
+        self._tcp = None
+        self._cancel_time_limit()
+        why = "the peer closed the connection"
+        if not isinstance(reason.value, ConnectionDone):
+            why = f"the connection was lost: {reason.getErrorMessage()}"
+        if was is _State.HANDSHAKING:
+            why = f"TLS handshake failed: {why}"
+        self._tell_closed(self._why_closed or why)
+
+    def pauseProducing(self) -> None:
+        """The transport has enough to send."""
+        self._congested = True
+
+    def resumeProducing(self) -> None:
+        """The transport has sent what it had."""
+        self._congested = False
+        if self._writable is not None and self._state is _State.OPEN:
+            self._writable()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; `connectionLost` follows."""
+        self._congested = True
+
+    # --- within ---------------------------------------------------------------------------------
+
+    def _shake_hands(self) -> None:
+        try:
+            self.tls.do_handshake()
+        except SSL.WantReadError:
+            self._flush()
+            return
+        except SSL.Error as error:
+            self._fail(handshake_failure(error))
+            return
+        self._cancel_time_limit()
+        self._state = _State.OPEN
+        self._flush()
+        self.reader.secured()
+
+    def _handshake_late(self) -> None:
+        self._time_limit = None
+        self._why_closed = (
+            f"TLS handshake failed: it was not complete after {self._handshake_time_s:g} s"
+        )
+        self.abort()
+
+    def _read(self) -> None:
+        """Deliver what there is, unless we are in the middle of it already."""
+        if self._reading:
+            return
+        self._reading = True
+        try:
+            while self._state is _State.OPEN and not self._paused:
+                data, ending = self._decrypt()
+                if self._given_back:
+                    data, self._given_back = self._given_back + data, b""
+                if data:
+                    deliver = self._received or self.reader.received
+                    deliver(data)
+                if ending:
+                    self._fail(ending)
+                elif not data:
+                    return
+        finally:
+            self._reading = False
+
+    def _decrypt(self) -> tuple[bytes, str]:
+        """All that came, bounded by what the transport reads at once, and why no more comes."""
+        chunks: list[bytes] = []
+        ending = ""
+        receive = self.tls.recv
+        try:
+            while True:
+                chunks.append(receive(_LONGEST_RECORD_BYTES))
+        except SSL.WantReadError:
+            self._flush()  # such as the answer to a change of keys
+        except SSL.ZeroReturnError:
+            ending = "the peer closed the TLS connection"
+        except SSL.Error as error:
+            ending = f"TLS failed: {reason_in(error)}"
+        return (chunks[0] if len(chunks) == 1 else b"".join(chunks)), ending
+
+    def _flush(self, expected_bytes: int = _LONGEST_RECORD_BYTES) -> None:
+        chunks: list[bytes] = []
+        with suppress(SSL.Error):  # all that waited is read
+            while True:
+                chunks.append(self.tls.bio_read(expected_bytes))
+                if len(chunks[-1]) < expected_bytes:
+                    break
+        if chunks and self._tcp is not None:
+            self._tcp.write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+
+    def _fail(self, reason: str) -> None:
+        """It cannot go on: let the peer have our alert, and tell the reader now."""
+        if self._state in (_State.HANDSHAKING, _State.OPEN):
+            self._begin_closing(reason)
+        self._tell_closed(reason)
+
+    def _begin_closing(self, reason: str) -> None:
+        handshaking = self._state is _State.HANDSHAKING
+        self._state = _State.CLOSING
+        self._why_closed = self._why_closed or reason
+        self._cancel_time_limit()
+        if not handshaking:
+            with suppress(SSL.Error):  # it may be broken already
+                self.tls.shutdown()
+        self._flush()
+        if self._tcp is not None:
+            # A transport that still waits for a paused producer would not close
+            self._tcp.unregisterProducer()
+            self._tcp.loseConnection()
+            self._time_limit = self._reactor.callLater(CLOSE_TIME_S, self._close_late)
+
+    def _close_late(self) -> None:
+        self._time_limit = None
+        self.abort()
+
+    def _cancel_time_limit(self) -> None:
+        time_limit, self._time_limit = self._time_limit, None
+        if time_limit is not None and time_limit.active():
+            time_limit.cancel()
+
+    def _tell_closed(self, reason: str) -> None:
+        if not self._told_closed:
+            self._told_closed = True
+            self._received = self._writable = None
+            self.reader.closed(reason)

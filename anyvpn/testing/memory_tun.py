@@ -1,0 +1,81 @@
+"""A tun device that is nothing but two lists: what the kernel sends, what it was given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import IPv4Interface, IPv6Interface
+
+from zope.interface import implementer
+
+from anyvpn.interfaces import ITunBackend, ITunDevice
+
+
+@implementer(ITunDevice)
+class MemoryTun:
+    """Plain packets, without offloads. `written` holds what came from clients.
+
+    `refuse_writes` lets it refuse everything, as a device that is gone does.
+    """
+
+    def __init__(self, name: str = "memory0", mtu_bytes: int = 1500) -> None:
+        self.name = name
+        self.mtu_bytes = mtu_bytes
+        self.vnet_header_bytes = 0
+        self.written: list[bytes] = []
+        self.refuse_writes = False
+        self._waiting: list[bytes] = []
+        self._packets_ready: Callable[[], None] | None = None
+        self._closed = False
+
+    def inject(self, packets: Sequence[bytes]) -> None:
+        """Let the kernel send these to clients; whoever reads is called until it stops reading."""
+        if not self._closed:
+            self._waiting += packets
+            self._announce()
+
+    def start_reading(self, packets_ready: Callable[[], None]) -> None:
+        """Call `packets_ready` whenever packets wait."""
+        self._packets_ready = packets_ready
+        self._announce()
+
+    def read_packets(self, limit: int) -> list[bytes]:
+        """Up to `limit` packets that wait now."""
+        packets, self._waiting = self._waiting[:limit], self._waiting[limit:]
+        return packets
+
+    def write_packets(self, packets: Iterable[bytes]) -> int:
+        """Keep packets in `written`; gives the number that was refused."""
+        taken = list(packets)
+        if self._closed or self.refuse_writes:
+            return len(taken)
+        self.written += taken
+        return 0
+
+    async def close(self) -> None:
+        """Read nothing and refuse everything from now on."""
+        self._closed = True
+        self._waiting = []
+
+    def _announce(self) -> None:
+        waiting = -1
+        while self._packets_ready is not None and len(self._waiting) not in (0, waiting):
+            waiting = len(self._waiting)
+            self._packets_ready()
+
+
+@implementer(ITunBackend)
+class MemoryTunBackend:
+    """Makes them, and remembers each in `devices` with the addresses that it was given."""
+
+    def __init__(self) -> None:
+        self.devices: list[MemoryTun] = []
+        self.addresses: list[tuple[IPv4Interface | IPv6Interface, ...]] = []
+
+    async def open(
+        self, addresses: Sequence[IPv4Interface | IPv6Interface], mtu_bytes: int
+    ) -> MemoryTun:
+        """A device of its own name."""
+        device = MemoryTun(f"memory{len(self.devices)}", mtu_bytes)
+        self.devices.append(device)
+        self.addresses.append(tuple(addresses))
+        return device

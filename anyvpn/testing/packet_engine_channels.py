@@ -1,0 +1,93 @@
+"""What every packet engine must do with a tunnel's two channels: which carries data, where to."""
+
+from __future__ import annotations
+
+from anyvpn.model.channels import PeerPath
+from anyvpn.testing.inner_client import DATA, DTLS, InnerClient, PacketEngineHooks
+from anyvpn.testing.memory_channels import MemoryCSTPStream
+from anyvpn.wire.cstp import PacketKind, frame_data, frame_packet
+
+
+class PacketEngineChannelsContract(PacketEngineHooks):
+    """A part of `PacketEngineContract`."""
+
+    # --- which channel --------------------------------------------------------------------------
+
+    def test_what_waited_for_cstp_goes_out_first_over_dtls(self) -> None:
+        client = InnerClient(7, self.engine)
+        client.stream = MemoryCSTPStream(capacity=2)
+        client.attach()
+        packets = [client.packet_from(text=b"%d" % number) for number in range(5)]
+        self.send_from_kernel(packets)
+        client.open_dtls()
+        self.send_from_kernel([client.packet_from(text=b"later")])
+        self.assertEqual([packet for _, packet in client.frames()], packets[:2])
+        later = [*packets[2:], client.packet_from(text=b"later")]
+        self.assertEqual(self.payloads_to(client), [b"\0" + packet for packet in later])
+
+    def test_data_goes_back_to_cstp_when_dtls_is_taken_away(self) -> None:
+        client = self.client(dtls=True)
+        self.engine.replace_channel(7, DTLS, None)
+        self.send_from_kernel([client.packet_from()])
+        self.assertEqual(client.frames(), [(DATA, client.packet_from())])
+        self.assertIsNone(self.engine.activity(7, DTLS))
+
+    def test_data_on_cstp_quiets_dtls_until_a_record_authenticates(self) -> None:
+        client = self.client(dtls=True)
+        client.stream.feed(b"".join(frame_data([client.packet_to()])))
+        self.send_from_kernel([client.packet_from(text=b"1")])
+        self.assertEqual(client.frames(), [(DATA, client.packet_from(text=b"1"))])
+        self.send_datagrams(client.path, [b"\x17\xfe\xfd\0\1" + bytes(6) + b"\0\x40" + bytes(64)])
+        self.send_from_kernel([client.packet_from(text=b"2")])
+        self.assertEqual(client.frames(), [(DATA, client.packet_from(text=b"2"))])
+        self.send_records(client, [b""], PacketKind.KEEPALIVE)
+        self.send_from_kernel([client.packet_from(text=b"3")])
+        self.assertEqual(self.payloads_to(client), [b"\0" + client.packet_from(text=b"3")])
+
+    def test_control_on_cstp_does_not_quiet_dtls(self) -> None:
+        client = self.client(dtls=True)
+        client.stream.feed(frame_packet(PacketKind.DPD_REQUEST, b""))
+        client.frames()
+        self.send_from_kernel([client.packet_from()])
+        self.assertEqual(client.frames(), [])
+
+    def test_records_that_came_before_the_keys_are_opened(self) -> None:
+        client = self.client()
+        client.open_dtls(early_packets=[client.packet_to()])
+        self.assertEqual(self.packets_to_kernel(), [client.packet_to()])
+
+    # --- moving ---------------------------------------------------------------------------------
+
+    def test_a_record_that_authenticates_moves_the_channel(self) -> None:
+        client, other = self.client(dtls=True), self.client(8, dtls=True)
+        old, client.path = client.path, PeerPath(0, ("203.0.113.5", 999))
+        self.send_records(client, [client.packet_to(text=b"%d" % number) for number in range(3)])
+        self.assertEqual(len(self.packets_to_kernel()), 3)
+        self.assertEqual(client.observer.moves, [client.path])
+        self.send_from_kernel([client.packet_from(), other.packet_from()])
+        self.assertEqual(self.payloads_to(client), [b"\0" + client.packet_from()])
+        self.assertEqual(self.payloads_to(other), [b"\0" + other.packet_from()])
+        self.assertEqual(self.datagrams_to(old), [])
+
+    def test_a_forged_or_repeated_record_moves_nothing(self) -> None:
+        client = self.client(dtls=True)
+        records = self.send_records(client, [client.packet_to()])
+        (forged,) = client.sealer.seal_packets(DATA, [client.packet_to()])
+        thief = PeerPath(0, ("192.0.2.1", 4444))
+        self.packets_to_kernel()
+        self.send_datagrams(thief, [*records, forged[:-1] + bytes((forged[-1] ^ 1,))])
+        self.assertEqual(client.observer.moves, [])
+        self.assertEqual(self.packets_to_kernel(), [])
+        self.send_from_kernel([client.packet_from()])
+        self.assertEqual(len(self.payloads_to(client)), 1)
+
+    def test_a_late_record_from_the_old_address_moves_nothing_back(self) -> None:
+        client = self.client(dtls=True)
+        old, new = client.path, PeerPath(0, ("203.0.113.5", 999))
+        late, first, second = client.sealer.seal_packets(DATA, [client.packet_to()] * 3)
+        self.send_datagrams(new, [first])
+        self.send_datagrams(old, [late])
+        self.assertEqual(len(self.packets_to_kernel()), 2)
+        self.assertEqual(client.observer.moves, [new])
+        self.send_datagrams(old, [second])
+        self.assertEqual(client.observer.moves, [new, old])
