@@ -1,0 +1,293 @@
+"""Keeps sessions in an SQLite file, so that they outlive the process."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+from pathlib import Path
+from threading import BoundedSemaphore
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import attrs
+import cattrs
+from cattrs.preconf.json import make_converter
+from cattrs.strategies import configure_tagged_union
+from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
+
+from anyvpn.errors import BackendFailed, ConfigurationError
+from anyvpn.interfaces import ISessionStore
+from anyvpn.model.group_policy import Address, Network
+from anyvpn.model.session import SessionRecord, SessionState
+
+log = Logger()
+
+# Ours
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x41565053  # "AVPS": tells our files from those of other programs
+BUSY_TIME_S = 5.0  # another process may be writing
+MOST_WAITING = 10_000  # jobs; a disk that is behind by more does not work
+
+_CREATE = """
+CREATE TABLE sessions (
+    token_digest BLOB PRIMARY KEY,
+    session_id INTEGER NOT NULL,
+    record TEXT NOT NULL
+)"""
+_SAVE = """
+INSERT INTO sessions (token_digest, session_id, record) VALUES (?, ?, ?)
+ON CONFLICT (token_digest) DO UPDATE SET session_id = excluded.session_id, record = excluded.record
+"""
+
+Result = TypeVar("Result")
+
+
+class _Reactor(IReactorCore, IReactorFromThreads):
+    """What the store needs of a reactor."""
+
+
+@attrs.frozen
+class Settings:
+    """Where sessions are kept."""
+
+    file: Path = attrs.field(
+        metadata={"help": "The SQLite file; it is made when it is not there."},
+    )
+
+
+def build(settings: Settings, reactor: _Reactor) -> SQLiteSessions:
+    """What the configuration `backend = "sqlite"` makes.
+
+    The file is looked at, but not made nor kept open: the process may yet fork and change its
+    user. Raises: ConfigurationError: the file cannot be used.
+    """
+    check_file(settings.file)
+    return SQLiteSessions(settings.file, reactor)
+
+
+def check_file(path: Path) -> None:
+    """Raises: ConfigurationError: this file cannot hold sessions; the text says why."""
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"{path}: the directory {path.parent} does not exist")
+    if not path.exists():
+        return
+    # without a journal nobody writes, and SQLite may be told so: it then leaves no files behind
+    # that belong to root when the gateway is somebody else
+    file = path.resolve()
+    journal = file.with_name(file.name + "-wal")
+    how = "?mode=ro" if journal.exists() else "?mode=ro&immutable=1"
+    try:
+        with closing(
+            sqlite3.connect(file.as_uri() + how, uri=True, timeout=BUSY_TIME_S)
+        ) as connection:
+            _check_schema(path, connection)
+            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as error:
+        raise ConfigurationError(
+            f"{path}: cannot be used as a session store: {error}; "
+            "move it away to begin with an empty one"
+        ) from error
+    if found != "ok":
+        raise ConfigurationError(
+            f"{path}: is damaged: {found}; move it away to begin with an empty one"
+        )
+
+
+@implementer(ISessionStore)
+class SQLiteSessions:
+    """All work is done by one thread, in the order in which it was asked for."""
+
+    def __init__(self, path: Path, reactor: _Reactor) -> None:
+        self._path = path
+        self._reactor = reactor
+        self._connection: sqlite3.Connection | None = None
+        self._room = BoundedSemaphore(MOST_WAITING)
+        self._closed = False
+        # begins its thread with the first job, which is after the process has forked
+        self._pool = ThreadPool(0, 1, "sessions")
+        self._pool.start()
+        reactor.addSystemEventTrigger("after", "shutdown", self._stop)
+
+    async def save(self, record: SessionRecord) -> None:
+        """Insert or replace. Raises BackendFailed."""
+        row = (record.token_digest, record.session_id, to_text(record))
+        await self._do(lambda connection: connection.execute(_SAVE, row))
+
+    async def find(self, token_digest: bytes) -> SessionRecord | None:
+        """The session with this digest, if there is one that can be read. Raises BackendFailed."""
+        rows = await self._do(
+            lambda connection: connection.execute(
+                "SELECT session_id, record FROM sessions WHERE token_digest = ?", (token_digest,)
+            ).fetchall()
+        )
+        return from_row(*rows[0]) if rows else None
+
+    async def remove(self, token_digest: bytes) -> None:
+        """Forget it, if it is there. Raises BackendFailed."""
+        await self._do(
+            lambda connection: connection.execute(
+                "DELETE FROM sessions WHERE token_digest = ?", (token_digest,)
+            )
+        )
+
+    async def sessions(self) -> tuple[SessionRecord, ...]:
+        """All that can be read, oldest first; the others are logged. Raises BackendFailed."""
+        rows = await self._do(
+            lambda connection: connection.execute(
+                "SELECT session_id, record FROM sessions ORDER BY rowid"
+            ).fetchall()
+        )
+        records = (from_row(*row) for row in rows)
+        return tuple(record for record in records if record is not None)
+
+    async def close(self) -> None:
+        """Wait for everything that was asked for before, then let go of file and thread."""
+        if self._closed:
+            return
+        self._closed = True
+        await deferToThreadPool(self._reactor, self._pool, self._disconnect)
+        self._stop()
+
+    async def _do(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
+        if self._closed:
+            raise BackendFailed(f"{self._path}: the session store is closed")
+        if not self._room.acquire(blocking=False):
+            raise BackendFailed(f"{self._path}: {MOST_WAITING} jobs wait for the disk")
+        return await deferToThreadPool(self._reactor, self._pool, self._do_in_thread, job)
+
+    def _do_in_thread(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
+        try:
+            if self._connection is None:
+                self._connection = _connect(self._path)
+            return job(self._connection)
+        except (sqlite3.Error, OSError) as error:
+            raise BackendFailed(f"{self._path}: {error}") from error
+        except ConfigurationError as error:
+            raise BackendFailed(str(error)) from error
+        finally:
+            self._room.release()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _stop(self) -> None:
+        self._closed = True
+        if self._pool.started:
+            self._pool.stop()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    connection = sqlite3.connect(path, timeout=BUSY_TIME_S, isolation_level=None)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("BEGIN IMMEDIATE")
+        if not _check_schema(path, connection):
+            connection.execute(_CREATE)
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check_schema(path: Path, connection: sqlite3.Connection) -> bool:
+    """Whether our tables are there; no tables at all is fine too. Raises ConfigurationError."""
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    if not tables and not application:
+        return False
+    if application != APPLICATION_ID:
+        raise ConfigurationError(f"{path}: is an SQLite file of another program")
+    if version > SCHEMA_VERSION:
+        raise ConfigurationError(
+            f"{path}: was written by a newer anyvpn (schema {version}, this one knows "
+            f"{SCHEMA_VERSION}); move it away to begin with an empty one"
+        )
+    return True
+
+
+# --- records as text -----------------------------------------------------------------------
+
+
+def _make_converter() -> cattrs.Converter:
+    converter = make_converter()
+    for address_class in (
+        IPv4Address,
+        IPv6Address,
+        IPv4Interface,
+        IPv6Interface,
+        IPv4Network,
+        IPv6Network,
+    ):
+        converter.register_structure_hook(address_class, lambda text, kind: kind(text))
+        converter.register_unstructure_hook(address_class, str)
+    converter.register_structure_hook(Address, lambda text, _: ip_address(text))
+    converter.register_structure_hook(Network, lambda text, _: ip_network(text))
+    _register_mapping(converter, Mapping[str, str], dict[str, str])
+    _register_mapping(converter, Mapping[str, tuple[str, ...]], dict[str, tuple[str, ...]])
+    configure_tagged_union(SessionState, converter, tag_name="state")
+    return converter
+
+
+def _register_mapping(converter: cattrs.Converter, mapping: object, table: Any) -> None:
+    def structure(content: Any, _: object) -> Mapping[str, object]:
+        return MappingProxyType(converter.structure(content, table))
+
+    def unstructure(content: Mapping[str, object]) -> object:
+        return converter.unstructure(dict(content), table)
+
+    converter.register_structure_hook_func(lambda kind: kind == mapping, structure)
+    converter.register_unstructure_hook_func(lambda kind: kind == mapping, unstructure)
+
+
+_CONVERTER = _make_converter()
+
+
+def to_text(record: SessionRecord) -> str:
+    """A record as JSON."""
+    return json.dumps(_CONVERTER.unstructure(record), ensure_ascii=True)
+
+
+def from_row(session_id: int, text: str) -> SessionRecord | None:
+    """The record of a row; None, and a log line, when it cannot be read."""
+    try:
+        content: Any = json.loads(text)
+        return _CONVERTER.structure(content, SessionRecord)
+    except (
+        cattrs.BaseValidationError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+    ) as error:
+        # the content itself stays out of the log: it is a user's
+        log.error(
+            "The stored session {session} cannot be read and is left out: {problem}",
+            session=session_id,
+            problem=type(error).__name__,
+        )
+        return None

@@ -1,0 +1,1 @@
+"""Every backend, with the contract of its kind."""
