@@ -14,6 +14,18 @@ from anyvpn.gateway.settings import TLSIdentity, TLSSettings
 
 _MINIMUM_VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 
+# From OpenSSL (x509_vfy.h); pyOpenSSL gives the number alone
+_VERIFY_ERRORS = {
+    9: "not yet valid",
+    10: "expired",
+    18: "self-signed",
+    19: "an unknown root",
+    20: "an unknown issuer",
+    21: "an unknown issuer",
+    23: "revoked",
+    26: "not meant for clients",
+}
+
 
 class ServerContexts:
     """Reads certificates and keys once; `default` is the context to begin each connection with.
@@ -98,8 +110,7 @@ def _note_verification(
     """Let the handshake go on: whether a certificate is needed is decided per profile."""
     if not good:
         subject = certificate.to_cryptography().subject.rfc4514_string()
-        text = SSL._lib.X509_verify_cert_error_string(error)
-        reason = SSL._ffi.string(text).decode("ascii", "replace")
+        reason = _VERIFY_ERRORS.get(error, f"OpenSSL's verification error {error}")
         connection.set_app_data(f"{reason} at depth {depth}: {subject}")
     return True
 
@@ -129,8 +140,8 @@ def _use_certificate(
         text = str(error)
         if "mismatch" in text:
             problems.append(
-                f"tls.key: {identity.key_file} does not fit the certificate "
-                f"{identity.certificate_file}; the first certificate in the file must be the key's"
+                f"tls.certificate: {identity.certificate_file} does not fit the key "
+                f"{identity.key_file}; the first certificate in the file must be the key's"
             )
         else:
             problems.append(

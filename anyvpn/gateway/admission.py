@@ -1,0 +1,112 @@
+"""Who may come in at all: limits on connections, failed logins and DTLS hellos, by address."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+
+from anyvpn.gateway.settings import Limits
+
+# Ours: remembered addresses, so that a flood of sources costs bounded memory
+MOST_ADDRESSES = 20_000
+
+
+@dataclass(slots=True)
+class _Failures:
+    count: int
+    since_s: float
+
+
+@dataclass(slots=True)
+class _Bucket:
+    tokens: float
+    filled_at_s: float
+
+
+class Admission:
+    """Counts by source: an IPv4 address, or the /64 network of an IPv6 address."""
+
+    def __init__(self, limits: Limits, seconds: Callable[[], float]) -> None:
+        self._limits = limits
+        self._seconds = seconds
+        self._connections: dict[str, int] = {}
+        self._total = 0
+        self._failures: OrderedDict[str, _Failures] = OrderedDict()
+        self._hellos: OrderedDict[str, _Bucket] = OrderedDict()
+
+    def connection_refusal(self, address: str) -> str:
+        """Why a new connection is not taken; empty when it may come in and is counted."""
+        source = _source(address)
+        if self._total >= self._limits.connections:
+            return f"{self._total} connections are open, which is the limit"
+        if self._connections.get(source, 0) >= self._limits.connections_per_address:
+            return f"{self._connections[source]} connections are open from {source}"
+        self._total += 1
+        self._connections[source] = self._connections.get(source, 0) + 1
+        return ""
+
+    def connection_closed(self, address: str) -> None:
+        """An admitted connection is gone."""
+        source = _source(address)
+        self._total -= 1
+        left = self._connections[source] - 1
+        if left:
+            self._connections[source] = left
+        else:
+            del self._connections[source]
+
+    def login_failed(self, address: str) -> None:
+        """One more failure of this source."""
+        source = _source(address)
+        now_s = self._seconds()
+        known = self._failures.get(source)
+        if known is None or now_s - known.since_s > self._limits.ban_time_s:
+            known = self._failures[source] = _Failures(0, now_s)
+            self._failures.move_to_end(source)
+        known.count += 1
+        if known.count == self._limits.failures_before_ban:
+            known.since_s = now_s
+        _trim(self._failures)
+
+    def is_banned(self, address: str) -> bool:
+        """Whether this source has failed too often of late."""
+        most = self._limits.failures_before_ban
+        known = self._failures.get(_source(address))
+        if not most or known is None or known.count < most:
+            return False
+        return self._seconds() - known.since_s <= self._limits.ban_time_s
+
+    def hello_allowed(self, address: str) -> bool:
+        """Whether one more DTLS hello of this source is worth a handshake object."""
+        rate = self._limits.hellos_per_address_per_s
+        source = _source(address)
+        now_s = self._seconds()
+        bucket = self._hellos.get(source)
+        if bucket is None:
+            bucket = self._hellos[source] = _Bucket(rate, now_s)
+            _trim(self._hellos)
+        bucket.tokens = min(rate, bucket.tokens + (now_s - bucket.filled_at_s) * rate)
+        bucket.filled_at_s = now_s
+        if bucket.tokens < 1:
+            return False
+        bucket.tokens -= 1
+        return True
+
+
+def _source(address: str) -> str:
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(IPv6Address(int(parsed) >> 64 << 64)) + "/64"
+    return str(parsed)
+
+
+def _trim(table: OrderedDict[str, _Failures] | OrderedDict[str, _Bucket]) -> None:
+    while len(table) > MOST_ADDRESSES:
+        table.popitem(last=False)

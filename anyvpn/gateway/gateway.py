@@ -1,0 +1,188 @@
+"""The gateway itself: its parts, how it begins and how it ends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from anyvpn.gateway.admission import Admission
+from anyvpn.gateway.authentication import LoginDesk
+from anyvpn.gateway.datagram_door import DatagramDoor
+from anyvpn.gateway.front_door import Desks, FrontDoor
+from anyvpn.gateway.sessions import SessionRegistry
+from anyvpn.gateway.settings import GatewaySettings, ShutdownBehaviour
+from anyvpn.gateway.tls_contexts import ServerContexts
+from anyvpn.gateway.tunnel import TunnelParts
+from anyvpn.gateway.tunnels import TunnelDesk
+from anyvpn.interfaces import IEventListener, IPacketEngine
+from anyvpn.model.channels import PeerPath
+from anyvpn.model.events import Event, EventKind
+from anyvpn.model.session import EndReason
+from anyvpn.packets.stream import TLSStream
+
+log = Logger()
+
+# Ours
+CLOSING_TIME_S = 3.0
+"""How long clients that take nothing in may delay the end."""
+
+_MAPPED_IPV4 = "::ffff:"
+
+
+class Datagrams(Protocol):
+    """The UDP sockets, as the gateway needs them."""
+
+    on_handshake: Callable[[PeerPath, bytes], None]
+
+    def send(self, path: PeerPath, datagrams: list[bytes]) -> int:
+        """Send to one peer; gives how many were not taken."""
+
+
+class Gateway:
+    """Serves clients on the connections of `factory`, from `start` until `stop`."""
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        settings: GatewaySettings,
+        contexts: ServerContexts,
+        engine: IPacketEngine,
+        datagrams: Datagrams,
+        *,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._contexts = contexts
+        self._connections: set[TLSStream] = set()
+        self._all_gone: Deferred[None] | None = None
+        self._admission = Admission(settings.limits, reactor.seconds)
+        self._registry = SessionRegistry(
+            reactor,
+            store=settings.sessions,
+            addresses=settings.addresses,
+            tell=self.tell,
+            random=random,
+            token_time_s=settings.limits.token_time_s,
+        )
+        self._door = DatagramDoor(reactor, datagrams.send, self._admission.hello_allowed)
+        datagrams.on_handshake = self._door.datagram_received
+        parts = TunnelParts(reactor, self._registry, engine, self._door, self.tell, random)
+        self._logins = LoginDesk(
+            reactor,
+            settings,
+            self._registry,
+            self._admission,
+            certificate_hash=contexts.certificate_hash,
+            tell=self.tell,
+            random=random,
+        )
+        tunnels = TunnelDesk(parts, settings.dtls, contexts.certificate_hash)
+        self._desks = Desks(settings, self._logins, tunnels, self._registry, self.tell)
+
+    def factory(self) -> Factory:
+        """What to give to the endpoints of the VPN port."""
+        return _ConnectionFactory(self)
+
+    async def start(self) -> None:
+        """Take the sessions up that the store has kept. Raises BackendFailed."""
+        kept = await self._registry.restore()
+        detail = f"{kept} sessions can be resumed"
+        self.tell(Event(EventKind.GATEWAY_STARTED, self._reactor.seconds(), detail=detail))
+
+    async def stop(self) -> None:
+        """Tell the clients and let go of them, each as the configuration has it."""
+        self._logins.stop()
+        if self._settings.shutdown is ShutdownBehaviour.DISCONNECT:
+            for session in self._registry.all():
+                self._registry.end(session, EndReason.KICKED)
+        self._registry.suspend()
+        self._door.stop()
+        await self._close_connections()
+        self.tell(Event(EventKind.GATEWAY_STOPPED, self._reactor.seconds()))
+
+    async def _close_connections(self) -> None:
+        """Close all, and wait until what was said has gone out, for some time."""
+        for stream in tuple(self._connections):
+            stream.close()
+        if not self._connections:
+            return
+        self._all_gone = Deferred()
+        limit = self._reactor.callLater(CLOSING_TIME_S, self._abort_connections)
+        await self._all_gone
+        if limit.active():
+            limit.cancel()
+
+    def _abort_connections(self) -> None:
+        for stream in tuple(self._connections):
+            stream.abort("the gateway stops")
+
+    def tell(self, event: Event) -> None:
+        """Tell every listener; one that fails harms no other."""
+        listener: IEventListener
+        for listener in self._settings.listeners:
+            try:
+                listener.event_happened(event)
+            except Exception:  # whatever a listener raises is its own affair
+                log.failure("An event listener failed at {kind}", kind=event.kind.value)
+
+    def connection(self, peer: str) -> TLSStream | None:
+        """A connection of this peer's; None when it is not let in."""
+        refusal = self._admission.connection_refusal(peer)
+        if refusal:
+            self.tell(
+                Event(EventKind.REQUEST_REFUSED, self._reactor.seconds(), peer=peer, detail=refusal)
+            )
+            return None
+        door = FrontDoor(self._reactor, self._desks, peer)
+        limit_s = self._settings.limits.handshake_time_s
+        stream = _Connection(self._reactor, self._contexts.default, door, handshake_time_s=limit_s)
+        stream.gone = partial(self._gone, stream, peer)
+        door.serve(stream)
+        self._connections.add(stream)
+        return stream
+
+    def _gone(self, stream: TLSStream, peer: str) -> None:
+        self._connections.discard(stream)
+        self._admission.connection_closed(peer)
+        all_gone = self._all_gone
+        if all_gone is not None and not self._connections:
+            self._all_gone = None
+            all_gone.callback(None)
+
+
+class _Connection(TLSStream):
+    """A TLS stream that says when its TCP connection is gone, whoever reads it by then."""
+
+    gone: Callable[[], None]
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The TCP connection is gone."""
+        super().connectionLost(reason)
+        self.gone()
+
+
+class _ConnectionFactory(Factory):
+    """Makes the protocol of each connection that is let in."""
+
+    noisy = False
+
+    def logPrefix(self) -> str:
+        """What Twisted calls it in the log."""
+        return "VPN port"
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def buildProtocol(self, addr: IAddress | None) -> TLSStream | None:
+        """Give the connection its protocol; None closes it."""
+        peer = str(getattr(addr, "host", "local"))
+        return self._gateway.connection(peer.removeprefix(_MAPPED_IPV4))

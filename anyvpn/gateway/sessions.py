@@ -1,0 +1,314 @@
+"""The sessions of this gateway: granted, found by their token, brought back after a restart."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from anyvpn.errors import AccessDenied, AddressesExhausted
+from anyvpn.interfaces import IAddressAllocator, ISessionStore
+from anyvpn.model.authentication import Identity
+from anyvpn.model.events import Counters, Event, EventKind
+from anyvpn.model.group_policy import GroupPolicy
+from anyvpn.model.session import (
+    Connected,
+    Dormant,
+    Ended,
+    EndReason,
+    EndRequested,
+    Granted,
+    SessionEvent,
+    SessionRecord,
+    TimePassed,
+    TunnelLost,
+    TunnelOpened,
+    next_state,
+)
+from anyvpn.model.tunnel_settings import Lease
+
+log = Logger()
+
+# Ours
+TOKEN_BYTES = 32
+LARGEST_SESSION_ID = 2**31 - 1
+
+
+class SessionTunnel(Protocol):
+    """What a session must know of its tunnel."""
+
+    def replaced(self) -> None:
+        """Another CONNECT has taken the session over: say goodbye and let go."""
+
+    def disconnect(self) -> None:
+        """The session ends: tell the client and let go."""
+
+    def suspend(self) -> None:
+        """The gateway stops, the session does not: let go, so that the client comes back."""
+
+
+class Session:
+    """One session in this process: its record, its tunnel when there is one, its time limit."""
+
+    __slots__ = ("counters", "record", "timer", "tunnel")
+
+    def __init__(self, record: SessionRecord) -> None:
+        self.record = record
+        self.tunnel: SessionTunnel | None = None
+        self.timer: IDelayedCall | None = None
+        self.counters = Counters()
+
+    @property
+    def identifier(self) -> int:
+        """The decimal number that clients and operators see."""
+        return self.record.session_id
+
+    def times_out_at_s(self) -> float:
+        """When the longest allowed session is over; infinity without such a limit."""
+        limit_s = self.record.policy.session_timeout_s
+        return self.record.granted_at_s + limit_s if limit_s else float("inf")
+
+
+class SessionRegistry:
+    """Every session by token digest; the store is told of each change."""
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        *,
+        store: ISessionStore,
+        addresses: IAddressAllocator,
+        tell: Callable[[Event], None],
+        random: Callable[[int], bytes],
+        token_time_s: float,
+    ) -> None:
+        self._reactor = reactor
+        self._store = store
+        self._addresses = addresses
+        self._tell = tell
+        self._random = random
+        self._token_time_s = token_time_s
+        self._by_digest: dict[bytes, Session] = {}
+        self._identifiers: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._by_digest)
+
+    def all(self) -> tuple[Session, ...]:
+        """Every session, in the order of their logins."""
+        return tuple(self._by_digest.values())
+
+    async def restore(self) -> int:
+        """Take up the sessions of the store; gives how many can be resumed."""
+        now_s = self._reactor.seconds()
+        for record in await self._store.sessions():
+            if record.token_digest in self._by_digest:  # its client was faster
+                continue
+            state = record.state
+            if isinstance(state, Connected):
+                state = Dormant(now_s + record.policy.disconnected_timeout_s)
+            session = Session(replace(record, state=state))
+            state = next_state(state, TimePassed(), now_s, 0.0)
+            if now_s >= session.times_out_at_s() or isinstance(state, Ended):
+                await self._store.remove(record.token_digest)
+            elif await self._lease_again(session):
+                self._add(session)
+            else:
+                log.warn(
+                    "Session {session} of {user} cannot be resumed: its addresses are taken",
+                    session=session.identifier,
+                    user=record.identity.user,
+                )
+                await self._store.remove(record.token_digest)
+        return len(self._by_digest)
+
+    async def grant(
+        self, identity: Identity, profile: str, policy: GroupPolicy, peer_address: str
+    ) -> tuple[Session, str]:
+        """A new session and its token. Raises: AccessDenied: the user has too many."""
+        most = policy.max_sessions_per_user
+        if most and self._count(identity.user) >= most:
+            raise AccessDenied(f"{identity.user} has {most} sessions, which is the limit")
+        token = base64.urlsafe_b64encode(self._random(TOKEN_BYTES)).rstrip(b"=").decode("ascii")
+        now_s = self._reactor.seconds()
+        session = Session(
+            SessionRecord(
+                token_digest=_digest(token),
+                session_id=self._new_identifier(),
+                identity=identity,
+                profile=profile,
+                policy=policy,
+                granted_at_s=now_s,
+                state=Granted(now_s + self._token_time_s),
+                peer_address=peer_address,
+            )
+        )
+        self._add(session)
+        await self._store.save(session.record)
+        return session, token
+
+    async def find(self, token: str) -> Session | None:
+        """The session of a token, also one that another gateway granted; None when it is dead."""
+        digest = _digest(token)
+        session = self._by_digest.get(digest)
+        if session is None:
+            record = await self._store.find(digest)
+            if digest in self._by_digest:  # it was taken up meanwhile
+                return self._by_digest[digest]
+            if record is None:
+                return None
+            session = Session(record)
+            if not await self._lease_again(session):
+                return None
+            if digest in self._by_digest:
+                return self._by_digest[digest]
+            self._add(session)
+        if self._reactor.seconds() >= session.times_out_at_s():
+            self.end(session, EndReason.SESSION_TIMEOUT)
+            return None
+        return session
+
+    async def lease(self, session: Session, families: frozenset[int]) -> Lease:
+        """The session's addresses: the same for its whole life. Raises AddressesExhausted."""
+        record = session.record
+        if record.lease is None:
+            lease = await self._addresses.lease(record.identity, record.policy, families, None)
+            if isinstance(session.record.state, Ended) or session.record.lease is not None:
+                await self._addresses.release(lease)
+                if session.record.lease is None:
+                    raise AddressesExhausted("the session ended meanwhile")
+            else:
+                session.record = replace(session.record, lease=lease)
+        assert session.record.lease is not None
+        return session.record.lease
+
+    def connected(
+        self, session: Session, tunnel: SessionTunnel, peer_address: str, hostname: str
+    ) -> None:
+        """A CONNECT was answered: the tunnel before it, if any, lets go."""
+        before, session.tunnel = session.tunnel, tunnel
+        if before is not None:
+            before.replaced()
+        session.record = replace(session.record, peer_address=peer_address, hostname=hostname)
+        self._advance(session, TunnelOpened())
+
+    def tunnel_lost(self, session: Session, tunnel: SessionTunnel) -> None:
+        """The tunnel is gone without a goodbye; the session waits for its client."""
+        if session.tunnel is tunnel:
+            session.tunnel = None
+            self._advance(session, TunnelLost())
+
+    def end(self, session: Session, reason: EndReason) -> None:
+        """End it for good: the token dies, the addresses are free again."""
+        self._advance(session, EndRequested(reason))
+
+    def suspend(self) -> None:
+        """The process stops; sessions stay in the store for the next one."""
+        for session in self._by_digest.values():
+            _stop_timer(session)
+            if session.tunnel is not None:
+                session.tunnel.suspend()
+
+    def _advance(self, session: Session, event: SessionEvent) -> None:
+        before = session.record.state
+        now_s = self._reactor.seconds()
+        state = next_state(before, event, now_s, session.record.policy.disconnected_timeout_s)
+        if state is before:
+            return
+        session.record = replace(session.record, state=state)
+        _stop_timer(session)
+        if isinstance(state, Ended):
+            self._ended(session, state.reason)
+            return
+        self._set_timer(session)
+        self._in_background(self._store.save(session.record), "saving")
+
+    def _ended(self, session: Session, reason: EndReason) -> None:
+        record = session.record
+        self._by_digest.pop(record.token_digest, None)
+        self._identifiers.discard(record.session_id)
+        tunnel, session.tunnel = session.tunnel, None
+        if tunnel is not None:
+            tunnel.disconnect()
+        self._in_background(self._store.remove(record.token_digest), "removing")
+        if record.lease is not None:
+            self._in_background(self._addresses.release(record.lease), "releasing")
+        self._tell(
+            Event(
+                EventKind.SESSION_ENDED,
+                self._reactor.seconds(),
+                user=record.identity.user,
+                peer=record.peer_address,
+                session_id=record.session_id,
+                profile=record.profile,
+                detail=reason.value,
+                counters=session.counters,
+            )
+        )
+
+    async def _lease_again(self, session: Session) -> bool:
+        wish = session.record.lease
+        if wish is None:
+            return True
+        families = frozenset(address.version for address in wish.addresses)
+        record = session.record
+        try:
+            got = await self._addresses.lease(record.identity, record.policy, families, wish)
+        except AddressesExhausted:
+            return False
+        if got != wish:
+            await self._addresses.release(got)
+            return False
+        return True
+
+    def _add(self, session: Session) -> None:
+        self._by_digest[session.record.token_digest] = session
+        self._identifiers.add(session.record.session_id)
+        self._set_timer(session)
+
+    def _set_timer(self, session: Session) -> None:
+        match session.record.state:
+            case Granted(until_s) | Dormant(until_s):
+                until_s = min(until_s, session.times_out_at_s())
+                delay_s = max(0.0, until_s - self._reactor.seconds())
+                session.timer = self._reactor.callLater(delay_s, self._time_passed, session)
+
+    def _time_passed(self, session: Session) -> None:
+        session.timer = None
+        if self._reactor.seconds() >= session.times_out_at_s():
+            self.end(session, EndReason.SESSION_TIMEOUT)
+            return
+        self._advance(session, TimePassed())
+        if not isinstance(session.record.state, Ended) and session.timer is None:
+            self._set_timer(session)
+
+    def _count(self, user: str) -> int:
+        return sum(1 for each in self._by_digest.values() if each.record.identity.user == user)
+
+    def _new_identifier(self) -> int:
+        while True:
+            identifier = int.from_bytes(self._random(4), "big") & LARGEST_SESSION_ID
+            if identifier and identifier not in self._identifiers:
+                return identifier
+
+    def _in_background(self, work: Coroutine[Any, Any, None], doing: str) -> None:
+        outcome = Deferred.fromCoroutine(work)
+        outcome.addErrback(
+            lambda failure: log.failure("{doing} a session failed", failure=failure, doing=doing)
+        )
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def _stop_timer(session: Session) -> None:
+    if session.timer is not None and session.timer.active():
+        session.timer.cancel()
+    session.timer = None
