@@ -217,11 +217,10 @@ class LoginDesk:
         ):
             log.warn("Too many logins are in progress; one from {peer} is refused", peer=post.peer)
             return None
-        binding = (
-            chosen
-            or self._groups.by_url(post.host, message.group_access, post.path)
-            or self._groups.default
-        )
+        by_url = None
+        if chosen is None:
+            by_url = self._groups.by_url(post.host, message.group_access, post.path)
+        binding = chosen or by_url or self._groups.default
         login = Login(
             self._reactor,
             self._random(IDENTIFIER_BYTES).hex(),
@@ -236,6 +235,8 @@ class LoginDesk:
             hooks=self._hooks,
             error=error,
         )
+        # Whoever typed a group's URL has chosen; Cisco's gateways show no list then either
+        login.offers_groups = by_url is None or bool(error)
         self._logins[login.identifier] = login
         self._pending[post.peer] += 1
         self._server_names[login.identifier] = post.server_name
@@ -337,6 +338,10 @@ class LoginDesk:
             self._forgetting[login.identifier] = self._reactor.callLater(
                 FINISHED_TIME_S, self._forget, login.identifier
             )
+        if len(self._forgetting) > self._settings.limits.pending_logins:
+            oldest, call = next(iter(self._forgetting.items()))
+            call.cancel()
+            self._forget(oldest)
 
     def _forget(self, identifier: str) -> None:
         del self._forgetting[identifier], self._logins[identifier], self._server_names[identifier]
@@ -382,10 +387,11 @@ class LoginDesk:
     def _step(self, login: Login, asked: Asked, handle: str) -> LoginStep:
         profile = login.binding.profile
         asks_text = isinstance(asked.step, Form | BrowserLogin)
+        may_choose = asked.opens and asks_text and login.offers_groups
         return LoginStep(
             asked.step,
             opaque=Opaque(profile.name, profile.alias, self._groups.config_hash, handle),
-            groups=self._groups.listing(login.binding) if asked.opens and asks_text else None,
+            groups=self._groups.listing(login.binding) if may_choose else None,
             action="/" if asks_text else "",
             certificate_accepted=bool(login.request.certificates),
         )

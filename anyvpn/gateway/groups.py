@@ -26,9 +26,7 @@ class Groups:
         self._listed = [each for each in bindings if each.profile.listed]
         self.default = next(each for each in bindings if each.profile.name == default)
         self._by_url = {
-            _without_slash(url.casefold()): each
-            for each in bindings
-            for url in each.profile.group_urls
+            _key(*_split_url(url)): each for each in bindings for url in each.profile.group_urls
         }
         facts = "\n".join(repr(each.profile) for each in bindings)
         digest = hashlib.sha256(facts.encode()).digest()
@@ -63,9 +61,8 @@ class Groups:
 
     def _by_place(self, host: str, path: str) -> ProfileBinding | None:
         if path in _PATHS_OF_NO_GROUP:
-            return None
-        path = _without_slash(path.casefold())
-        return self._by_url.get(host.casefold() + path) or self._by_url.get(path)
+            return self._by_url.get(_key(host, "/")) if host else None
+        return self._by_url.get(_key(host, path)) or self._by_url.get(_key("", path))
 
 
 def _place(group_access: str, host: str) -> tuple[str, str]:
@@ -79,5 +76,13 @@ def _place(group_access: str, host: str) -> tuple[str, str]:
         return host, "/"
 
 
-def _without_slash(place: str) -> str:
-    return place.rstrip("/")
+def _split_url(url: str) -> tuple[str, str]:
+    """Host and path of a group URL; its port, if it names one, is the gateway's own."""
+    host, slash, path = url.partition("/")
+    if host.startswith("["):
+        return host[1:].partition("]")[0], slash + path
+    return host.partition(":")[0], slash + path
+
+
+def _key(host: str, path: str) -> str:
+    return host.casefold() + path.casefold().rstrip("/")

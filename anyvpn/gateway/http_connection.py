@@ -17,6 +17,7 @@ import h11
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from anyvpn.gateway.settings import Limits
 from anyvpn.packets.stream import TLSStream
@@ -140,8 +141,10 @@ class HTTPConnection:
     def _take_head(self, head: h11.Request) -> None:
         self._head = head
         self._body = bytearray()
-        if len(head.headers) > MOST_HEADERS:
-            self._refuse(431, f"{len(head.headers)} headers")
+        # h11 bounds what waits for more, not what comes whole at once
+        size = len(head.target) + sum(len(name) + len(value) for name, value in head.headers)
+        if len(head.headers) > MOST_HEADERS or size > LARGEST_HEAD_BYTES:
+            self._refuse(431, f"{len(head.headers)} headers, {size} bytes in all")
             return
         # h11 has checked that the length is one number
         lengths = [value for name, value in head.headers if name == b"content-length"]
@@ -167,6 +170,7 @@ class HTTPConnection:
         if not answering.called:
             self._answering = answering
             answering.addCallback(lambda _: self._read())
+        answering.addErrback(self._failed)
 
     async def _answer_one(self, request: Request) -> None:
         try:
@@ -185,6 +189,12 @@ class HTTPConnection:
         else:
             self._send_response(response, request.method == "HEAD")
 
+    def _failed(self, failure: Failure) -> None:
+        """An answer that cannot be written: our own fault as well."""
+        log.failure("Closing a connection", failure=failure)
+        self._answering = None
+        self._close()
+
     # --- responses ------------------------------------------------------------------------
 
     def _send_response(self, response: Response, head_only: bool) -> None:
@@ -201,6 +211,8 @@ class HTTPConnection:
             parts.append(h11.Data(data=response.body))
         parts.append(h11.EndOfMessage())
         self._send(*parts)
+        if self._over:  # the connection broke at it
+            return
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             self._close()
             return

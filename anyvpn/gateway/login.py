@@ -105,6 +105,7 @@ class Login:
         self.identifier = identifier
         self.binding = binding
         self.request = request
+        self.offers_groups = True
         self.user = ""
         """What the client says its name is."""
         self.document = b""

@@ -52,7 +52,7 @@ class DemonstrationTests:
         try:
             program.wait_for("Ctrl-C", limit_s=SHOWN_IN_S)
             pasted = program.wait_for("^(?:sudo )?nsenter --target .*")[0]
-            shown = program.wait_for(r"password: (\S+)\)")
+            shown = program.wait_for(r"password: (\w\S*);")
             client = Program(
                 "another client", ["sh", "-c", f"exec {pasted}"], stdin=f"{shown[1]}\n"
             )

@@ -49,6 +49,7 @@ def refusal(gateway: Gateway, before: Sequence[str] = ()) -> str:
 class RefusalTests:
     def test_port_that_is_taken_is_named(self, gateway: Gateway) -> None:
         with gateway.namespace.socket(socket.AF_INET, socket.SOCK_STREAM) as taken:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             taken.bind(("0.0.0.0", PORT))
             taken.listen()
             said = refusal(gateway)
