@@ -17,6 +17,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
+from ipaddress import ip_interface
 from json import loads
 from pathlib import Path
 from types import FrameType
@@ -189,7 +190,8 @@ class Demonstration:
             for each in device["addr_info"]
             if each.get("scope") == "global"
         ]
-        return [local for local, _ in addresses], [f"{a}/{length}" for a, length in addresses]
+        networks = [str(ip_interface(f"{a}/{length}").network) for a, length in addresses]
+        return [local for local, _ in addresses], networks
 
     def measure(self, client: OpenConnect, inner: Sequence[str], megabytes: int) -> None:
         """Ping and transfers through the tunnel."""
@@ -208,6 +210,7 @@ class Demonstration:
         self._stack.callback(server.kill)
         server.wait_for("serving")
         for wanted in ("download", "upload"):
+            before = client.moved_bytes()
             mover = Program(
                 f"the {wanted}",
                 client.namespace.command(
@@ -218,6 +221,9 @@ class Demonstration:
             result = loads(mover.wait_for(r"^\{.*\}$", limit_s=300)[0])
             if not result["matches"]:
                 raise UnmetExpectation(f"the {wanted} arrived with another hash")
+            moved = client.moved_bytes() - before
+            if moved < result["bytes"]:
+                raise UnmetExpectation(f"the {wanted} did not go through the tunnel")
             say(
                 f"{wanted}",
                 f"{megabytes} MB in {result['seconds']:.1f} s, "

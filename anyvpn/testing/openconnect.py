@@ -6,6 +6,7 @@ import itertools
 import re
 import shutil
 from collections.abc import Sequence
+from json import loads
 from pathlib import Path
 
 from anyvpn.testing.namespaces import Namespace
@@ -26,7 +27,11 @@ connect)
         ip address replace "$INTERNAL_IP6_ADDRESS/128" dev "$TUNDEV" nodad
     # a metric of its own lets several clients on one host have the same routes
     for network in {networks}; do
-        ip route replace "$network" dev "$TUNDEV" metric "${{TUNDEV##*[a-z]}}" || true
+        case "$network" in
+        *:*) [ -n "${{INTERNAL_IP6_ADDRESS:-}}" ] || continue ;;
+        *) [ -n "${{INTERNAL_IP4_ADDRESS:-}}" ] || continue ;;
+        esac
+        ip route replace "$network" dev "$TUNDEV" metric "${{TUNDEV##*[a-z]}}"
     done
     ;;
 reconnect)
@@ -124,6 +129,12 @@ class OpenConnect(Program):
             environment.get("INTERNAL_IP4_ADDRESS", ""),
             environment.get("INTERNAL_IP6_ADDRESS", ""),
         )
+
+    def moved_bytes(self) -> int:
+        """What has gone through its device so far, in both directions."""
+        shown = self.namespace.run("ip", "-json", "-stats", "link", "show", "dev", self.device)
+        statistics = loads(shown)[0]["stats64"]
+        return int(statistics["rx"]["bytes"]) + int(statistics["tx"]["bytes"])
 
     def ping(self, address: str, *, count: int = 2, size_bytes: int = 56, source: str = "") -> bool:
         """Whether every one of `count` pings through the tunnel is answered."""

@@ -66,7 +66,7 @@ class TrafficTests:
         if mode.dtls:
             assert mode.dtls in client.wait_for_dtls()
         mtu_bytes = int(client.environment()["INTERNAL_IP4_MTU"])
-        before = site.datagrams(client.namespace)
+        before, moved_before = site.datagrams(client.namespace), client.moved_bytes()
         for address, header_bytes in zip(site.gateway.inner_addresses, (28, 48), strict=True):
             assert client.ping(address)
             assert client.ping(address, size_bytes=mtu_bytes - header_bytes)
@@ -74,6 +74,7 @@ class TrafficTests:
                 done = site.transfer(client.namespace, wanted, address, megabytes=MEGABYTES)
                 assert done.matches
                 record_property(f"{wanted} {address} Mbit/s", round(done.megabits_per_s))
+        assert client.moved_bytes() - moved_before > 4 * MEGABYTES * 10**6
         datagrams = site.datagrams(client.namespace) - before
         if mode.dtls:
             assert datagrams > MANY_DATAGRAMS
