@@ -245,7 +245,7 @@ class Demonstration:
         )
 
 
-def show(demonstration: Demonstration, megabytes: int, inside: bool) -> Program:
+def show(demonstration: Demonstration, megabytes: int) -> Program:
     """All of it, phase by phase; gives the running gateway."""
     demonstration.lay_network()
     console.print("[bold]anyvpn[/]: a gateway, and Debian's openconnect that connects to it")
@@ -277,12 +277,17 @@ def show(demonstration: Demonstration, megabytes: int, inside: bool) -> Program:
     say("cipher of DTLS", client.wait_for_dtls())
     console.print("\n[bold green]Traffic[/]  through the tunnel")
     demonstration.measure(client, inner, megabytes)
+    return gateway
+
+
+def show_command(demonstration: Demonstration, inside: bool) -> None:
+    """How to connect another client."""
+    inner, networks = demonstration.inner_addresses()
     console.print(
         "\n[bold]Another client[/], from another terminal "
         f"(password: [bold]{PASSWORD}[/]; in it, ping {inner[0]}):\n"
     )
     print(demonstration.command_for_another_client(networks, inside), flush=True)
-    return gateway
 
 
 def wait_for_interrupt(gateway: Program) -> None:
@@ -330,8 +335,9 @@ def main() -> int:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="anyvpn-run-")))
         try:
             demonstration = Demonstration(stack, directory)
-            gateway = show(demonstration, options.megabytes, options.inside_user_namespace)
+            gateway = show(demonstration, options.megabytes)
             if not options.once:
+                show_command(demonstration, options.inside_user_namespace)
                 wait_for_interrupt(gateway)
         except UnmetExpectation as problem:
             print(f"make run: {problem}", file=sys.stderr)

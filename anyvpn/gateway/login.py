@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from anyvpn.errors import AccessDenied, BackendFailed, LoginAborted, LoginRejected
@@ -123,6 +124,7 @@ class Login:
     def start(self) -> None:
         """Let the authenticator begin."""
         self._running = Deferred.fromCoroutine(self._go_through())
+        self._running.addErrback(self._broken)
 
     @property
     def is_over(self) -> bool:
@@ -135,6 +137,8 @@ class Login:
             raise LoginAborted("the login is over")
         if self._answer is not None:
             raise RuntimeError("the authenticator asks a second thing at the same time")
+        if not isinstance(step, Step):
+            raise TypeError(f"the authenticator asks {type(step).__name__}, which is no step")
         self._number += 1
         self._run.asked += 1
         if self._run.error and isinstance(step, Form | BrowserLogin):
@@ -198,6 +202,13 @@ class Login:
             outcome = Refused(UNAVAILABLE)
         if not self.is_over:
             self._finish(outcome)
+
+    def _broken(self, failure: Failure) -> None:
+        """What is no Exception, such as asyncio's way to cancel, costs no more than the login."""
+        log.failure(
+            "The login from {peer} failed here", failure=failure, peer=self.request.peer_address
+        )
+        self.abort(UNAVAILABLE)
 
     async def _authenticate(self) -> Outcome:
         tries = 0
