@@ -191,10 +191,13 @@ class Wire:
     near: MemoryTransport
     far: MemoryTransport
 
-    def pump(self) -> None:
-        """Let everything arrive."""
+    def pump(self) -> bool:
+        """Let everything arrive; gives whether there was anything."""
+        rounds = 0
         while self._move():
             self.clock.advance(0)
+            rounds += 1
+        return rounds > 0
 
     def _move(self) -> bool:
         now_s = self.clock.seconds()
