@@ -329,8 +329,8 @@ def main() -> int:
     check_programs()
     become_root_of_own_network(sys.argv[1:])
     check_tun()
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="anyvpn-run-")))
         try:

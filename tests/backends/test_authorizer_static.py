@@ -121,7 +121,7 @@ class InheritanceTests(unittest.TestCase):
             "split_include": (ip_network("10.0.0.0/8"),),
             "split_exclude": (ip_network("10.1.0.0/16"),),
             "compression": ("lzs",),
-            "proxy": {"a": "b"},
+            "proxy": {"MSIE-Proxy-Server": "proxy.example:3128"},
         }
         names = [each.name for each in fields(GroupPolicy) if each.name != "name"]
         assert {each.name for each in attrs.fields(PolicySettings)} == {*names, "based_on"}

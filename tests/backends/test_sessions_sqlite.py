@@ -32,7 +32,7 @@ from anyvpn.backends.sessions_sqlite import (
 from anyvpn.errors import BackendFailed, ConfigurationError
 from anyvpn.interfaces import ISessionStore
 from anyvpn.model.authentication import Identity
-from anyvpn.model.group_policy import GroupPolicy
+from anyvpn.model.group_policy import PROXY_SETTINGS, GroupPolicy
 from anyvpn.model.session import Connected, Dormant, Ended, EndReason, Granted, SessionRecord
 from anyvpn.model.tunnel_settings import Lease
 from anyvpn.testing.outcomes import error_of
@@ -242,7 +242,9 @@ RECORDS: st.SearchStrategy[SessionRecord] = st.builds(
         dns=st.lists(st.ip_addresses(), max_size=2).map(tuple),
         ipv4=st.booleans(),
         banner=TEXTS,
-        proxy=st.dictionaries(TEXTS, TEXTS, max_size=2).map(MappingProxyType),
+        proxy=st.dictionaries(st.sampled_from(PROXY_SETTINGS), TEXTS, max_size=2).map(
+            MappingProxyType
+        ),
     ),
     granted_at_s=TIMES,
     state=st.one_of(

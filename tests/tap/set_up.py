@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import tempfile
 import unittest
@@ -23,7 +24,9 @@ NETWORKS = (IPv4Network("10.9.8.0/24"), IPv6Network("fd09:8::/64"))
 
 @cache
 def _made() -> Path:
-    directory = Path(tempfile.mkdtemp(prefix="anyvpn-test-")) / "gateway"
+    parent = Path(tempfile.mkdtemp(prefix="anyvpn-test-"))
+    atexit.register(shutil.rmtree, parent)
+    directory = parent / "gateway"
     write_set_up(
         Plan(
             directory=directory,

@@ -80,7 +80,9 @@ class ProgramTests:
         code = (
             "import os, signal\n"
             "from anyvpn.testing.programs import Program\n"
-            "print(Program('child', ['sleep', '60']).pid, flush=True)\n"
+            "child = Program('child', ['sh', '-c', 'echo runs; exec sleep 60'])\n"
+            "child.wait_for('runs')\n"
+            "print(child.pid, flush=True)\n"
             "os.kill(os.getpid(), signal.SIGKILL)\n"
         )
         parent = Program(

@@ -116,7 +116,7 @@ class ShrinkLZSTests:
 
     def test_matches_reach_back_2047_bytes_and_no_farther(self) -> None:
         word = bytes(range(200, 240))
-        filler = b"".join(number.to_bytes(2) for number in range(2, 1005))
+        filler = b"".join(number.to_bytes(2) for number in range(2, 1030))
         near, far = filler[: 2047 - len(word)], filler[: 2048 - len(word)] + b"\xff"
         assert len(shrink_lzs(word + near + word)) < len(shrink_lzs(word + far + word)) - 20
         for middle in (near, far):
