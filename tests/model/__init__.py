@@ -1,0 +1,1 @@
+"""Tests of the values and of the state machines."""
