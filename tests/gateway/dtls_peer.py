@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from anyvpn.dtls.handshake import Handshake
-from anyvpn.dtls.records import RecordOpener, RecordSealer
+from anyvpn.dtls.records import ALERT, RecordOpener, RecordSealer
 from anyvpn.model.channels import PeerPath
 
 if TYPE_CHECKING:
@@ -40,6 +40,12 @@ class DTLSPeer:
         """Records of this kind."""
         assert self._sealer is not None
         self._case.datagrams.feed(self.path, self._sealer.seal_packets(kind, payloads))
+        self._case.pump()
+
+    def close(self) -> None:
+        """Close the channel as DTLS does it: by an alert."""
+        assert self._sealer is not None
+        self._case.datagrams.on_handshake(self.path, self._sealer.seal(b"\x01\x00", ALERT))
         self._case.pump()
 
     def received(self) -> list[tuple[int, bytes]]:

@@ -341,6 +341,7 @@ class GatewayCase(SynchronousTestCase):
 
     def dtls_peer(self, client: VPNClient, port: int = 50_000) -> DTLSPeer:
         """The other end of the DTLS channel that the last CONNECT has granted."""
+        path = PeerPath(0, (PEER, port))
         app_id = bytes.fromhex(self.answer.first("X-DTLS-App-ID"))
         if app_id:
             secret = client.tls.tls.export_keying_material(PSK_LABEL, 32, None)
@@ -356,7 +357,7 @@ class GatewayCase(SynchronousTestCase):
             master_secret=MASTER_SECRET,
             random=self._random,
         )
-        return DTLSPeer(self, handshake, PeerPath(0, (PEER, port)))
+        return DTLSPeer(self, handshake, path)
 
     # --- what can be seen -----------------------------------------------------------------------
 

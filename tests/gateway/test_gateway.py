@@ -45,6 +45,10 @@ class AdmissionTests(GatewayCase):
         for _ in range(3):
             self.client("::ffff:192.0.2.1")
         self.assertFalse(self.arrive("192.0.2.1"))
+        self.assertEqual(self.listener.events[-1].peer, "192.0.2.1")
+        self.clients[0].log_in()
+        (event,) = self.listener.of(EventKind.LOGIN_SUCCEEDED)
+        self.assertEqual(event.peer, "192.0.2.1")
 
     def test_a_client_that_does_not_shake_hands_is_cut(self) -> None:
         silent = self.silent_client()

@@ -134,6 +134,17 @@ class AnswerTests(HTTPCase):
         self.assert_closed()
 
 
+class BrokenConnectionTests(HTTPCase):
+    def test_a_connection_that_breaks_at_the_answer_leaves_nothing(self) -> None:
+        def break_off(data: bytes) -> None:
+            self.site.closed("TLS failed")
+
+        self.site.stream.write = break_off  # type: ignore[method-assign]
+        self.send(GET % b"1" + GET % b"2")
+        self.assertEqual(len(self.requests), 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
 class PipeliningTests(HTTPCase):
     limits = replace(HTTPCase.limits, requests_per_connection=10_000)
 
@@ -208,21 +219,29 @@ class WaitingTests(HTTPCase):
 
     def test_an_answer_to_nobody_is_dropped(self) -> None:
         """The work may go on without heed to its being cancelled."""
-        release: Deferred[Response] = Deferred()
+        taken_over: list[bool] = []
+        for late in (
+            Response(200, b"late"),
+            Response(200, take_over=lambda: taken_over.append(True)),
+        ):
+            self.setUp()
+            release: Deferred[Response] = Deferred()
 
-        async def stubborn(request: Request) -> Response:
-            try:
-                return await self.waiting
-            except Exception:
-                return await release
+            async def stubborn(request: Request, release: Deferred[Response] = release) -> Response:
+                try:
+                    return await self.waiting
+                except Exception:
+                    return await release
 
-        self.site.http._answer = stubborn  # type: ignore[union-attr]
-        self.send(GET % b"")
-        self.client.vanish()
-        self.wire.pump()
-        release.callback(Response(200, b"late"))
-        self.wire.pump()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+            assert self.site.http is not None
+            self.site.http._answer = stubborn
+            self.send(HandOverTests.CONNECT)
+            self.client.vanish()
+            self.wire.pump()
+            release.callback(late)
+            self.wire.pump()
+            self.assertEqual(taken_over, [])
+            self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class HandOverTests(HTTPCase):

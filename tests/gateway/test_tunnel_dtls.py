@@ -149,6 +149,20 @@ class ChannelTests(GatewayCase):
         self.send_from_kernel(BACK)
         self.assertEqual(self.peer.received(), [(DATA, BACK)])
 
+    def test_a_client_that_closes_its_channel_gets_data_over_cstp(self) -> None:
+        self.peer.close()
+        self.assertEqual(len(self.listener.of(EventKind.DTLS_DOWN)), 1)
+        self.send_from_kernel(BACK)
+        self.assertEqual(self.alice.packets(), [BACK])
+
+    def test_a_client_that_moved_can_close_its_channel(self) -> None:
+        self.peer.path = PeerPath(0, ("198.51.100.9", 61_001))
+        self.peer.send(DATA, THERE)
+        self.peer.close()
+        self.assertEqual(len(self.listener.of(EventKind.DTLS_DOWN)), 1)
+        self.send_from_kernel(BACK)
+        self.assertEqual(self.alice.packets(), [BACK])
+
     def test_an_ipv6_address_is_written_with_brackets(self) -> None:
         self.peer.path = PeerPath(0, ("2001:db8::9", 61_000, 0, 0))
         self.peer.send(DATA, THERE)
