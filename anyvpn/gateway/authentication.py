@@ -393,5 +393,5 @@ class LoginDesk:
             opaque=Opaque(profile.name, profile.alias, self._groups.config_hash, handle),
             groups=self._groups.listing(login.binding) if may_choose else None,
             action="/" if asks_text else "",
-            certificate_accepted=bool(login.request.certificates),
+            certificate_accepted=login.has_certificate,
         )

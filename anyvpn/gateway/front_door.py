@@ -122,6 +122,9 @@ class FrontDoor:
         except PeerError as error:
             self._refused(f"{request.method} {request.target[:64]}: {error}")
             return _status(400, closes=True)
+        except BackendFailed as error:
+            self._refused(f"{request.method} {request.target[:64]}: {error}")
+            return _status(503)
         self._refused(f"method {request.method}")
         return _status(405, (b"Allow", b"GET, HEAD, POST, CONNECT"), closes=True)
 
@@ -194,11 +197,7 @@ class FrontDoor:
             return _status(401, closes=True)
         record = session.record
         provider: IProfileProvider = self._desks.settings.profile_provider
-        try:
-            profiles = await provider.profiles_for(record.identity, record.policy)
-        except BackendFailed as error:
-            self._refused(f"the profile {name} cannot be read: {error}")
-            return _status(503)
+        profiles = await provider.profiles_for(record.identity, record.policy)
         for profile in profiles:
             if profile.name == name:
                 user = record.identity.user

@@ -85,8 +85,8 @@ class Gateway:
             tell=self.tell,
             random=random,
         )
-        tunnels = TunnelDesk(parts, settings.dtls, contexts.certificate_hash)
-        self._desks = Desks(settings, self._logins, tunnels, self._registry, self.tell)
+        self._tunnels = TunnelDesk(parts, settings.dtls, contexts.certificate_hash)
+        self._desks = Desks(settings, self._logins, self._tunnels, self._registry, self.tell)
 
     def factory(self) -> Factory:
         """What to give to the endpoints of the VPN port."""
@@ -101,6 +101,7 @@ class Gateway:
     async def stop(self) -> None:
         """Tell the clients and let go of them, each as the configuration has it."""
         self._logins.stop()
+        self._tunnels.stop()
         if self._settings.shutdown is ShutdownBehaviour.DISCONNECT:
             for session in self._registry.all():
                 self._registry.end(session, EndReason.KICKED)

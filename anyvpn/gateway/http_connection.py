@@ -93,6 +93,7 @@ class HTTPConnection:
         self._idle = False
         self._time_limit: IDelayedCall | None = None
         self._over = False
+        stream.notify_drained(self._drained)
         self._wait_for(limits.request_time_s, "no request came")
 
     def received(self, data: bytes) -> None:
@@ -116,7 +117,7 @@ class HTTPConnection:
 
     def _read(self) -> None:
         try:
-            while not self._over and self._answering is None:
+            while not self._over and self._answering is None and not self._stream.is_congested:
                 event = self._http.next_event()
                 if event is h11.NEED_DATA or event is h11.PAUSED:
                     return
@@ -222,7 +223,14 @@ class HTTPConnection:
             self._wait_for(self._limits.keep_alive_s, "")
         else:
             self._wait_for(self._limits.request_time_s, "the request took too long")
-        self._stream.resume_reading()
+        if not self._stream.is_congested:
+            self._stream.resume_reading()
+
+    def _drained(self) -> None:
+        """The peer has taken its answers, so it may ask for more."""
+        if not self._over and self._answering is None:
+            self._stream.resume_reading()
+            self._read()
 
     def _hand_over(self, response: Response, take_over: Callable[[], None]) -> None:
         """End HTTP; what came after the request belongs to whoever reads next."""

@@ -107,6 +107,7 @@ class Login:
         self.binding = binding
         self.request = request
         self.offers_groups = True
+        self.has_certificate = bool(request.certificates)
         self.user = ""
         """What the client says its name is."""
         self.document = b""
@@ -153,6 +154,8 @@ class Login:
         waiting = self._answer
         if waiting is None or number != self._number:
             return
+        if self.asks_for_certificate() and isinstance(answer, tuple) and answer:
+            self.has_certificate = True
         self._answer = self.outcome = None
         if isinstance(answer, LoginRejected):
             waiting.errback(answer)

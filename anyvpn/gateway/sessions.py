@@ -56,13 +56,15 @@ class SessionTunnel(Protocol):
 class Session:
     """One session in this process: its record, its tunnel when there is one, its time limit."""
 
-    __slots__ = ("counters", "record", "timer", "tunnel")
+    __slots__ = ("counters", "idle_s", "record", "timer", "tunnel")
 
     def __init__(self, record: SessionRecord) -> None:
         self.record = record
         self.tunnel: SessionTunnel | None = None
         self.timer: IDelayedCall | None = None
         self.counters = Counters()
+        self.idle_s = 0.0
+        """For how long no data had come or gone when the last tunnel was closed."""
 
     @property
     def identifier(self) -> int:
@@ -149,8 +151,8 @@ class SessionRegistry:
                 peer_address=peer_address,
             )
         )
+        await self._store.save(session.record)  # or nobody is in, when it fails
         self._add(session)
-        await self._store.save(session.record)
         return session, token
 
     async def find(self, token: str) -> Session | None:

@@ -79,8 +79,8 @@ class ServerContexts:
                 f"tls.ciphers: {settings.ciphers!r} names no cipher; use OpenSSL's list format"
             )
         certificate_hash = _use_certificate(context, identity, problems)
-        if self._client_cas:
-            context.set_client_ca_list([each.get_subject() for each in self._client_cas])
+        if self._client_cas and settings.client_ca_file is not None:
+            context.load_client_ca(bytes(settings.client_ca_file))
             store = context.get_cert_store()
             assert store is not None
             for each in self._client_cas:

@@ -84,7 +84,8 @@ class Tunnel:
         self._dtls = dtls
         self._peer = peer
         self._limits = LivenessLimits(dpd_s=dpd_s)
-        self._opened_at_s = parts.reactor.seconds()
+        # A client that comes back, or takes new keys, is as idle as it was
+        self._data_at_s = parts.reactor.seconds() - session.idle_s
         self._look: IDelayedCall | None = None
         self._said_goodbye = False
         self._over = False
@@ -105,7 +106,7 @@ class Tunnel:
         )
         parts.engine.replace_channel(tunnel_id, ChannelName.CSTP, self._stream)
         if not self._over:
-            self._look_later(self._opened_at_s)
+            self._look_later(parts.reactor.seconds())
 
     # --- the session's side (SessionTunnel) -------------------------------------------------
 
@@ -147,7 +148,10 @@ class Tunnel:
         """A packet that is not data."""
         if self._over:
             return
-        if kind == PacketKind.DISCONNECT:
+        if name is ChannelName.DTLS and kind in (PacketKind.DISCONNECT, PacketKind.TERMINATE):
+            # It is about the UDP channel alone (protocol reference, section 11)
+            self._drop_dtls("the client disconnects")
+        elif kind == PacketKind.DISCONNECT:
             goodbye = read_goodbye(payload)
             if goodbye.ends_session:
                 self._said_goodbye = True
@@ -255,12 +259,15 @@ class Tunnel:
         idle_timeout_s = self._session.record.policy.idle_timeout_s
         if not idle_timeout_s:
             return ends_at_s
-        data_at_s = self._parts.engine.counters(self._session.identifier).data_at_s
-        idle_at_s = max(self._opened_at_s, data_at_s) + idle_timeout_s
+        idle_at_s = self._last_data_at_s() + idle_timeout_s
         if now_s >= idle_at_s:
             self._parts.registry.end(self._session, EndReason.IDLE)
             return NEVER_S
         return min(ends_at_s, idle_at_s)
+
+    def _last_data_at_s(self) -> float:
+        counters = self._parts.engine.counters(self._session.identifier)
+        return max(self._data_at_s, counters.data_at_s)
 
     # --- the end ----------------------------------------------------------------------------
 
@@ -292,6 +299,7 @@ class Tunnel:
             self._parts.door.forget(self._dtls.identifier)
         tunnel_id = self._session.identifier
         counters = self._parts.engine.counters(tunnel_id)
+        self._session.idle_s = self._parts.reactor.seconds() - self._last_data_at_s()
         self._parts.engine.detach(tunnel_id)
         self._session.counters = self._session.counters.plus(counters)
         self._tell(EventKind.TUNNEL_CLOSED, reason, counters)

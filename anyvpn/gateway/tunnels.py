@@ -37,6 +37,11 @@ class TunnelDesk:
         self._parts = parts
         self._dtls = dtls
         self._certificate_hash = certificate_hash
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Open no tunnel any more."""
+        self._stopped = True
 
     async def open(
         self, stream: TLSStream, headers: tuple[tuple[bytes, bytes], ...], peer: str
@@ -77,6 +82,8 @@ class TunnelDesk:
         if told is None:
             why = "the session's addresses are of another IP version"
             return self._refuse(peer, 503, why, why, session)
+        if self._stopped:
+            return self._refuse(peer, 503, "the gateway stops", "please try again later", session)
         if isinstance(session.record.state, Ended):
             return self._refuse(peer, 401, "the session has ended", "", session)
         agreement = self._agree(stream, plan)

@@ -154,12 +154,21 @@ class TLSStream(protocol.Protocol):
         self._flush(size + taken * _RECORD_OVERHEAD_BYTES)
         return taken
 
+    @property
+    def is_congested(self) -> bool:
+        """Whether the peer takes less than it is sent."""
+        return self._congested
+
     def take_over(self, received: Callable[[bytes], None], writable: Callable[[], None]) -> None:
         """Hand what comes from now on to `received` instead of to the reader."""
         self._received = received
-        self._writable = writable
+        self.notify_drained(writable)
         if self._given_back:
             self._reactor.callLater(0, self._read)
+
+    def notify_drained(self, writable: Callable[[], None]) -> None:
+        """Call this, and nothing else any more, whenever congestion is over."""
+        self._writable = writable
 
     def give_back(self, data: bytes) -> None:
         """Bytes that the reader was given and that belong to whoever reads next."""

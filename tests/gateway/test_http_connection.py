@@ -169,6 +169,21 @@ class PipeliningTests(HTTPCase):
         answers = self.exchange(b"".join(GET % name for name in names))
         self.assertEqual([each.body for each in answers], [b"/" + name for name in names])
 
+    def test_answers_that_nobody_takes_are_not_piled_up(self) -> None:
+        self.wire.far.is_stalled = True
+        self.send(b"".join(GET % (b"%d" % number * 50) for number in range(1000)))
+        self.assertLess(len(self.requests), 600)
+        self.wire.far.is_stalled = False
+        self.wire.pump()
+        self.assertEqual(len(self.requests), 1000)
+
+    def test_client_that_takes_no_answer_is_cut(self) -> None:
+        self.wire.far.is_stalled = True
+        self.send(b"".join(GET % (b"%d" % number * 50) for number in range(1000)))
+        self.pass_time(15)
+        self.pass_time(10)
+        self.assertTrue(self.wire.near.lost)
+
     def test_half_a_request_behind_a_whole_one_has_the_time_of_a_request(self) -> None:
         self.exchange(GET % b"1" + b"GET /2")
         self.pass_time(14)

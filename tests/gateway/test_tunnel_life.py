@@ -204,6 +204,27 @@ class TimeOutTests(GatewayCase):
         self.assertEqual(self.details(EventKind.SESSION_ENDED), ["idle time-out"])
         self.assertEqual(self.client().open_tunnel(self.token).status, 401)
 
+    def test_a_client_that_reconnects_is_as_idle_as_before(self) -> None:
+        self.set_policy(idle_timeout_s=60.0, dpd_s=0.0)
+        alice = self.tunnel()
+        for _ in range(2):
+            self.pass_time(25)
+            alice.vanish()
+            alice = self.tunnel(self.token)
+        self.pass_time(9)
+        self.assertFalse(alice.tls.is_closed)
+        self.pass_time(2)
+        self.assertTrue(alice.tls.is_closed)
+        self.assertEqual(self.details(EventKind.SESSION_ENDED), ["idle time-out"])
+
+    def test_time_without_a_tunnel_is_not_idle_time(self) -> None:
+        self.set_policy(idle_timeout_s=60.0, dpd_s=0.0, disconnected_timeout_s=900.0)
+        self.tunnel().vanish()
+        self.pass_time(500)
+        alice = self.tunnel(self.token)
+        self.pass_time(55)
+        self.assertFalse(alice.tls.is_closed)
+
     def test_only_data_counts_as_work(self) -> None:
         self.set_policy(idle_timeout_s=60.0, dpd_s=0.0)
         alice, bob = self.tunnel(), self.tunnel(self.client().log_in("bob"))
