@@ -28,7 +28,7 @@ from anyvpn.model.liveness import LivenessAction, LivenessLimits, look_at_channe
 from anyvpn.model.session import EndReason, Granted
 from anyvpn.model.tunnel_settings import TunnelSettings
 from anyvpn.packets.stream import TLSStream
-from anyvpn.wire.cstp import PacketKind, read_goodbye
+from anyvpn.wire.cstp import Goodbye, PacketKind, read_goodbye
 
 log = Logger()
 
@@ -87,7 +87,7 @@ class Tunnel:
         # A client that comes back, or takes new keys, is as idle as it was
         self._data_at_s = parts.reactor.seconds() - session.idle_s
         self._look: IDelayedCall | None = None
-        self._said_goodbye = False
+        self._goodbye: Goodbye | None = None
         self._over = False
 
     def begin(self) -> None:
@@ -120,9 +120,11 @@ class Tunnel:
         """The session is over for good."""
         if self._over:
             return
-        if not self._said_goodbye:
+        if self._goodbye is None:
             self._send_disconnect()
-        self._let_go("the session ended")
+            self._let_go("the session ended")
+        else:
+            self._let_go(_last_words(self._goodbye))
         self._stream.close()
 
     def suspend(self) -> None:
@@ -154,10 +156,10 @@ class Tunnel:
         elif kind == PacketKind.DISCONNECT:
             goodbye = read_goodbye(payload)
             if goodbye.ends_session:
-                self._said_goodbye = True
+                self._goodbye = goodbye
                 self._parts.registry.end(self._session, EndReason.GOODBYE)
             else:
-                self._lose(f"the client disconnects: {goodbye.text or 'without a reason'}")
+                self._lose(_last_words(goodbye))
         elif kind == PacketKind.TERMINATE:
             self._lose("the client terminates")
         else:
@@ -330,3 +332,8 @@ class Tunnel:
 def _place(path: PeerPath) -> str:
     host, port = path.address[0], path.address[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _last_words(goodbye: Goodbye) -> str:
+    reason = "" if goodbye.reason is None else f" with reason {goodbye.reason:#04x}"
+    return f"the client disconnected{reason}: {goodbye.text or 'no text'}"

@@ -75,12 +75,27 @@ def structure(
 
     Raises: WrongValues: every unknown key, missing key and wrong value.
     """
-    try:
-        return _converter(directory).structure(content, table)
-    except (ClassValidationError, IterableValidationError, ForbiddenExtraKeysError) as errors:
-        raise WrongValues(tuple(_problems(errors, table, path))) from None
-    except (ValueError, TypeError) as error:
-        raise WrongValues((_own_problem(error, table, path),)) from None
+    found: list[Problem] = []
+    removed: set[str | int] = set()
+    while True:
+        left = {name: value for name, value in content.items() if name not in removed}
+        try:
+            made = _converter(directory).structure(left, table)
+        except (ClassValidationError, IterableValidationError, ForbiddenExtraKeysError) as errors:
+            problems = list(_problems(errors, table, path))
+        except (ValueError, TypeError) as error:
+            problems = [_own_problem(error, table, path)]
+        else:
+            if not found:
+                return made
+            problems = []
+        # A table's own check comes last, so look again without what is wrong already
+        names = [each.path[len(path)] if len(each.path) > len(path) else None for each in problems]
+        found += (each for each, name in zip(problems, names, strict=True) if name not in removed)
+        wrong = {name for name in names if name is not None and name in left}
+        if not wrong:
+            raise WrongValues(tuple(found)) from None
+        removed |= wrong
 
 
 def describe_type(kind: object) -> str:

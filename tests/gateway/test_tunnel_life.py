@@ -23,6 +23,8 @@ class GoodbyeTests(GatewayCase):
         self.assertEqual(self.alice.frames(), [])
         self.assertTrue(self.alice.tls.is_closed)
         self.assertEqual(self.details(EventKind.SESSION_ENDED), ["the client said goodbye"])
+        [closed] = self.details(EventKind.TUNNEL_CLOSED)
+        self.assertEqual(closed, "the client disconnected with reason 0xb0: Aborted by caller")
         self.assertEqual(self.addresses.lent, [])
         self.assertEqual(self.store._records, {})
         self.assertEqual(self.client().open_tunnel(self.token).status, 401)

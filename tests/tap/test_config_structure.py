@@ -156,6 +156,13 @@ class WrongValueTests(unittest.TestCase):
             "interface, networks, choice, inner, several, named, words",
         ]
 
+    def test_check_of_a_class_is_not_hidden_by_other_problems(self) -> None:
+        assert problems(even=3, whole="x", text="forbidden") == [
+            'sample.whole: must be a whole number, not "x"',
+            "sample.even: even must be even",
+            "sample.text: is forbidden; say something else",
+        ]
+
     def test_check_of_a_class_is_placed_at_the_key_that_it_names(self) -> None:
         assert problems(even=3) == ["sample.even: even must be even"]
         assert problems(text="forbidden") == ["sample.text: is forbidden; say something else"]
