@@ -95,7 +95,9 @@ class PolicySettings:
     )
     compression: tuple[str, ...] | None = attrs.field(
         default=None,
-        metadata=_help("compression", "Algorithms that clients may use, best first: lz4, lzs"),
+        metadata=_help(
+            "compression", "Compressions that clients may use, best first: oc-lz4, lzs, deflate"
+        ),
     )
     dpd_s: float | None = attrs.field(
         default=None,

@@ -330,7 +330,7 @@ class Tunnel:
 
 
 def _place(path: PeerPath) -> str:
-    host, port = path.address[0], path.address[1]
+    host, port = path.address[0].removeprefix("::ffff:"), path.address[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -20,6 +20,9 @@ PROXY_SETTINGS = (
     "MSIE-Proxy-Method",
 )
 
+# From the protocol (protocol reference, section 10)
+COMPRESSIONS = ("oc-lz4", "lzs", "deflate")
+
 # Ours
 LONGEST_TIME_S = 10 * 365 * 24 * 3600.0
 SMALLEST_MTU_BYTES = 576
@@ -89,4 +92,9 @@ class GroupPolicy:
             )
         if not (self.ipv4 or self.ipv6):
             raise ValueError("a policy must allow IPv4 or IPv6")
+        for encoding in self.compression:
+            if encoding not in COMPRESSIONS:
+                raise ValueError(
+                    f"compression: {encoding!r} is not one of {', '.join(COMPRESSIONS)}"
+                )
         check_proxy(self.proxy)

@@ -56,7 +56,8 @@ class Program:
         self._news = threading.Condition()
         self._silent = False
         self._process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "--", *command],
+            # A shell that starts us in the background has SIGINT ignored, and that is inherited
+            ["setpriv", "--pdeathsig", "KILL", "--", "env", "--default-signal=INT", *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

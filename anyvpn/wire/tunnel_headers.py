@@ -63,8 +63,8 @@ class ReceivedHeaders:
 
 
 def header(name: str, value: object) -> tuple[bytes, bytes]:
-    """One header to send: nothing in the value can begin another one."""
-    return name.encode("ascii"), one_line(str(value)).encode("latin-1", "replace")
+    """One header to send, text in UTF-8: nothing in the value can begin another one."""
+    return name.encode("ascii"), one_line(str(value)).encode("utf-8", "replace")
 
 
 def one_line(text: str) -> str:

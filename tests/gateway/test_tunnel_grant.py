@@ -309,7 +309,6 @@ class CompressionTests(TestCase):
             (("oc-lz4", "lzs"), "oc-lz4", "lzs"),
             (("deflate", "lzs"), "deflate", "lzs"),
             (("deflate",), "deflate", ""),
-            (("unknown",), "", ""),
         ):
             made = granted(plan(self.OFFER, GroupPolicy(compression=wanted)))
             assert made.dtls is not None

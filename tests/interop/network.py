@@ -69,14 +69,17 @@ class Network:
     def rebind(self, host: Host, local_port: int, seen_address: str, seen_port: int) -> None:
         """Let a host's datagrams come from elsewhere, as when a NAT forgets its table.
 
-        The translation is stateless, so that it can change under the feet of a connection.
+        The translation is stateless, so that it can change under the feet of a connection. What
+        goes to the old place is lost.
         """
         self.router.filter(
             "table ip rebound {\nchain inwards {\ntype filter hook prerouting priority -300;\n"
             f"ip saddr {host.address} udp sport {local_port} notrack "
             f"udp sport set {seen_port} ip saddr set {seen_address}\n"
-            f"ip daddr {seen_address} udp dport {seen_port} notrack "
+            f"ip daddr {seen_address} udp dport {seen_port} meta mark set 1 notrack "
             f"udp dport set {local_port} ip daddr set {host.address}\n"
+            "}\nchain forwards {\ntype filter hook forward priority 0;\n"
+            f"ip daddr {host.address} udp dport {local_port} meta mark != 1 drop\n"
             "}\n}"
         )
 

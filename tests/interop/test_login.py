@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
+import socket
+import ssl
 from collections.abc import Mapping
 
 import pytest
 
 from anyvpn.testing.programs import wait_until
-from tests.interop.gateway import PASSWORD
-from tests.interop.network import GATEWAY_ADDRESS_IPV6
+from tests.interop.gateway import NAME, PASSWORD, PORT
+from tests.interop.network import GATEWAY_ADDRESS, GATEWAY_ADDRESS_IPV6
 from tests.interop.site import Site
 
 WRONG = "not-the-password"
@@ -56,14 +58,17 @@ class PasswordTests:
         assert client.ping(site.gateway.inner_addresses[0])
         assert client.find(r"(?i)login failed")
 
-    def test_three_wrong_passwords_end_the_login(self, site: Site) -> None:
+    @pytest.mark.parametrize("options", [(), ("--no-xmlpost",)], ids=["xml", "plain forms"])
+    def test_three_wrong_passwords_end_the_login(
+        self, site: Site, options: tuple[str, ...]
+    ) -> None:
         since = site.gateway.program.position
-        client = site.client(stdin=(WRONG,) * 4, options=("--authgroup", "Staff"))
+        client = site.client(stdin=(WRONG,) * 4, options=("--authgroup", "Staff", *options))
         assert client.wait_for_end() != 0
         assert not client.find("Configured as")
-        assert len(re.findall(r"(?m)^POST ", client.output())) in (4, 5)
-        site.gateway.wait_for_event("login_failed", user="alice", since=since)
-        assert WRONG not in site.gateway.program.output(since)
+        log = site.gateway.program.output(since)
+        assert len(re.findall(r"\blogin_failed\b.*user=alice\b", log)) == 3
+        assert WRONG not in log
 
     def test_unknown_user_is_told_the_same_as_a_wrong_password(self, site: Site) -> None:
         options = ("--authgroup", "Staff")
@@ -124,7 +129,8 @@ class TokenTests:
         client.wait_until_configured()
         assert client.ping(site.gateway.inner_addresses[0])
 
-    def test_unknown_cookie_is_refused(self, site: Site) -> None:
+    def test_unknown_cookie_is_refused_while_others_are_good(self, site: Site) -> None:
+        site.connect(options=("--authgroup", "Staff", "--no-dtls"))
         client = site.connect_with(f"webvpn={'A' * 43}")
         assert client.wait_for_end() != 0
         assert client.find("401")
@@ -132,7 +138,14 @@ class TokenTests:
 
 class VersionTests:
     def test_plain_forms_are_served_to_clients_without_xml(self, site: Site) -> None:
-        client = site.connect(options=("--no-xmlpost", "--authgroup", "Staff", "--no-dtls"))
+        client = site.connect(
+            options=(
+                *("--no-xmlpost", "--authgroup", "Staff", "--no-dtls"),
+                "--dump-http-traffic",
+            )
+        )
+        assert client.find(r"<auth id=.main.")
+        assert not client.find("<config-auth")
         assert client.ping(site.gateway.inner_addresses[0])
 
     def test_plain_forms_let_the_user_try_again(self, site: Site) -> None:
@@ -140,6 +153,7 @@ class VersionTests:
             stdin=(WRONG, PASSWORD),
             options=("--no-xmlpost", "--authgroup", "Staff", "--no-dtls"),
         )
+        assert client.find(r"(?i)login failed")
         assert client.ping(site.gateway.inner_addresses[0])
 
     def test_plain_forms_select_a_group(self, site: Site) -> None:
@@ -155,6 +169,7 @@ class OuterAddressTests:
             options=("--authgroup", "Staff"), gateway_address=GATEWAY_ADDRESS_IPV6
         )
         client.wait_for_dtls()
+        assert client.find("^X-CSTP-MTU: 1414$")  # an IPv6 header is 20 bytes longer
         assert client.ping(site.gateway.inner_addresses[0])
         assert client.ping(site.gateway.inner_addresses[1])
 
@@ -168,9 +183,11 @@ class DownloadTests:
             )
         )
         client.wait_until_configured()
+        profile = client.directory / "profile.xml"
         written = wait_until(
-            lambda: (client.directory / "profile.xml").read_bytes(), "the profile is written"
+            lambda: profile.exists() and profile.read_bytes(), "the profile is written"
         )
+        assert isinstance(written, bytes)
         announced = re.findall(r"\b[0-9A-Fa-f]{40}\b", client.output())
         assert hashlib.sha1(written).hexdigest().upper() in {each.upper() for each in announced}
         profiles = [path.read_bytes() for path in site.gateway.directory.rglob("*.xml")]
@@ -185,3 +202,22 @@ class DownloadTests:
         second = site.client(options=(*options, "--xmlconfig", str(at_hand)))
         second.wait_until_configured()
         assert not re.search(r"\bprofile_sent\b", site.gateway.program.output(since))
+
+    @pytest.mark.parametrize("cookie", ["", f"webvpn={'A' * 43}"], ids=["none", "unknown"])
+    def test_profile_is_refused_without_a_good_token(self, site: Site, cookie: str) -> None:
+        site.log_in(options=("--authgroup", "Staff"))
+        (profile,) = site.gateway.directory.rglob("*.xml")
+        context = ssl.create_default_context(cafile=str(site.gateway.ca_file))
+        made = site.network.host(1).namespace.socket(socket.AF_INET, socket.SOCK_STREAM)
+        made.settimeout(10)
+        made.connect((GATEWAY_ADDRESS, PORT))
+        with context.wrap_socket(made, server_hostname=NAME) as connection:
+            connection.sendall(
+                f"GET /CACHE/stc/profiles/{profile.name} HTTP/1.1\r\nHost: {NAME}\r\n"
+                f"Cookie: {cookie}\r\nConnection: close\r\n\r\n".encode()
+            )
+            answer = b""
+            while part := connection.recv(65536):
+                answer += part
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        assert b"<AnyConnectProfile" not in answer

@@ -19,7 +19,11 @@ WELL_ON_ITS_WAY_DATAGRAMS = 10_000
 
 @pytest.fixture(scope="module")
 def gateway_changes() -> Mapping[str, object]:
-    return {"authorizer": {"policies": {"default": {"dpd_s": DPD_S, "mobile_dpd_s": DPD_S}}}}
+    return {
+        # A user's address would be the same again without anybody remembering it
+        "addresses": {"predictable": False},
+        "authorizer": {"policies": {"default": {"dpd_s": DPD_S, "mobile_dpd_s": DPD_S}}},
+    }
 
 
 class FirewallTests:
@@ -65,6 +69,21 @@ class FirewallTests:
         site.network.block_udp(host)
         assert not upload.find("matches")
         assert site.result(upload).matches
+
+    def test_gateway_follows_the_client_to_tls_at_once_and_gives_dtls_up_later(
+        self, site: Site
+    ) -> None:
+        host = site.network.host(1)
+        client = site.connect()
+        client.wait_for_dtls()
+        since, position = site.gateway.program.position, client.position
+        site.network.block_udp(host)
+        client.wait_for("DTLS Dead Peer Detection detected dead peer", since=position)
+        assert "dtls_down" not in site.gateway.program.output(since)
+        assert client.ping(site.gateway.inner_addresses[0])
+        site.gateway.wait_for_event("dtls_down", user="alice", detail="no sign", since=since)
+        assert client.ping(site.gateway.inner_addresses[0])
+        assert "tunnel_closed" not in site.gateway.program.output(since)
 
 
 class AddressTests:

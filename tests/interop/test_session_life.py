@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 from collections.abc import Mapping
 
 import pytest
 
+from anyvpn.testing.openconnect import OpenConnect
 from anyvpn.testing.programs import wait_until
 from tests.interop.site import Site
 
@@ -22,6 +24,8 @@ RECONNECTED_AFTER_S = 45.0  # openconnect waits 10 s, then 20 s, between its tri
 @pytest.fixture(scope="module")
 def gateway_changes() -> Mapping[str, object]:
     return {
+        # A user's address would be the same again without anybody remembering it
+        "addresses": {"predictable": False},
         "authorizer": {
             "policies": {
                 "vanishing": {
@@ -29,23 +33,25 @@ def gateway_changes() -> Mapping[str, object]:
                     "mobile_dpd_s": DPD_S,
                     "disconnected_timeout_s": WAITING_TIME_S,
                 },
+                "silent": {"dpd_s": 0, "mobile_dpd_s": 0, "keepalive_s": 0},
                 "idle": {"idle_timeout_s": IDLE_TIME_S, "keepalive_s": 1},
                 "brief": {"session_timeout_s": SESSION_TIME_S},
                 "rekeying": {"rekey_s": REKEY_S},
             },
             "by_user": {
                 "vera": "vanishing",
+                "silvia": "silent",
                 "ida": "idle",
                 "brenda": "brief",
                 "rita": "rekeying",
             },
-        }
+        },
     }
 
 
 @pytest.fixture(scope="module")
 def gateway_users() -> tuple[str, ...]:
-    return ("alice", "vera", "ida", "brenda", "rita")
+    return ("alice", "vera", "silvia", "ida", "brenda", "rita")
 
 
 class ReturningClientTests:
@@ -82,13 +88,18 @@ class ReturningClientTests:
         assert client.ping(site.gateway.inner_addresses[0])
 
     def test_second_client_with_the_token_takes_the_session_over(self, site: Site) -> None:
-        cookie = site.log_in()
+        cookie = site.log_in("vera")
         first = site.connect_with(cookie)
-        first.wait_until_configured()
+        first.wait_for_dtls()
+        since = site.gateway.program.position
         second = site.connect_with(cookie, host=2)
         second.wait_until_configured()
         assert second.inner_addresses == first.inner_addresses
-        assert second.ping(site.gateway.inner_addresses[0])
+        first.wait_for("Received server disconnect", limit_s=5)
+        assert first.wait_for_end() != 0
+        # The end of the first must not count as the loss of the second
+        assert second.ping(site.gateway.inner_addresses[0], count=10 * (WAITING_TIME_S + 2))
+        assert "session_ended" not in site.gateway.program.output(since)
 
 
 class RestartTests:
@@ -96,8 +107,10 @@ class RestartTests:
     def test_client_of_a_gateway_that_was_away_is_back_by_itself(
         self, site: Site, how: str
     ) -> None:
+        first = site.connect(host=2)
         client = site.connect()
         client.wait_for_dtls()
+        first.stop(signal.SIGINT)  # or the first address of the new process were the same
         addresses, position = client.inner_addresses, client.position
         if how == "stopped":
             site.gateway.stop()
@@ -157,10 +170,16 @@ class EndTests:
         assert client.ping(site.gateway.inner_addresses[0], count=10 * (IDLE_TIME_S + 2))
         assert client.is_running
 
-    def test_session_ends_when_its_time_is_over(self, site: Site) -> None:
-        cookie = site.log_in("brenda")
+    def test_session_ends_when_its_time_is_over_although_its_client_came_back(
+        self, site: Site
+    ) -> None:
         since = site.gateway.program.position
-        client = site.connect_with(cookie)
+        cookie = site.log_in("brenda")
+        logged_in_at_s = time.monotonic()
+        first = site.connect_with(cookie)
+        first.wait_until_configured()
+        assert first.ping(site.gateway.inner_addresses[0], count=10 * (SESSION_TIME_S // 2))
+        client = site.connect_with(cookie, host=2)
         client.wait_until_configured()
         site.gateway.wait_for_event(
             "session_ended",
@@ -169,8 +188,34 @@ class EndTests:
             limit_s=SESSION_TIME_S + 10,
             since=since,
         )
+        assert time.monotonic() - logged_in_at_s < SESSION_TIME_S + 1.5
         client.wait_for_end()
         assert site.connect_with(cookie).wait_for_end() != 0
+
+
+class ProbeTests:
+    """One side alone probes; the other is given up after three intervals without an answer."""
+
+    def test_silent_client_that_answers_probes_stays(self, site: Site) -> None:
+        client = site.connect("vera", options=("--force-dpd", "600"))
+        client.wait_for_dtls()
+        since = site.gateway.program.position
+        for channel in ("CSTP", "DTLS"):
+            wait_for_lines(client, f"Got {channel} DPD request", 4, limit_s=6 * DPD_S)
+        assert not re.search(r"\b(tunnel_closed|dtls_down)\b", site.gateway.program.output(since))
+
+    def test_probes_of_the_client_are_answered_on_both_channels(self, site: Site) -> None:
+        client = site.connect("silvia", options=("--force-dpd", str(DPD_S)))
+        client.wait_for_dtls()
+        for channel in ("CSTP", "DTLS"):
+            wait_for_lines(client, f"Got {channel} DPD response", 3, limit_s=6 * DPD_S)
+        assert not client.find("DPD request|Dead Peer")
+
+
+def wait_for_lines(client: OpenConnect, line: str, count: int, *, limit_s: float) -> None:
+    """Wait until openconnect has printed a line so many times."""
+    what = f"{count} times: {line}"
+    wait_until(lambda: client.output().count(line) >= count, what, limit_s=limit_s)
 
 
 class RekeyTests:

@@ -42,6 +42,7 @@ class DaemonTests:
         pid_file, log_file = tmp_path / "gateway.pid", tmp_path / "gateway.log"
         options = ("--pidfile", str(pid_file), "--logfile", str(log_file))
         with gateway.namespace.socket(socket.AF_INET, socket.SOCK_STREAM) as taken:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             taken.bind(("0.0.0.0", PORT))
             taken.listen()
             program = run_twistd(gateway, options, tmp_path)

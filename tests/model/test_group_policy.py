@@ -22,6 +22,7 @@ class GroupPolicyTests:
             ({"mtu_bytes": 575}, "mtu_bytes"),
             ({"mtu_bytes": 9001}, "mtu_bytes"),
             ({"ipv4": False, "ipv6": False}, "IPv4 or IPv6"),
+            ({"compression": ("lzs", "lz4")}, "'lz4' is not one of oc-lz4, lzs, deflate"),
             ({"proxy": MappingProxyType({"Proxy": "x"})}, "'Proxy' is not one of"),
         ],
     )
