@@ -26,6 +26,9 @@ _HELLO_RANDOM = slice(27, 59)
 BETWEEN_HANDSHAKES_S = 3.0
 """How long a handshake of a tunnel has the tunnel for itself before another hello counts."""
 
+HELLO_TIME_S = 3.0
+"""How long the rest of a hello is waited for; handshakes keep time from the whole hello on."""
+
 _PathKey = tuple[int, tuple[str, int] | tuple[str, int, int, int]]
 
 
@@ -100,7 +103,8 @@ class DatagramDoor:
         self._by_path: dict[_PathKey, list[_Attempt]] = {}
 
     def expect(self, identifier: bytes, owner: DTLSOwner) -> None:
-        """Let hellos with this session id or App-ID in."""
+        """Let hellos with this session id or App-ID in; what it stood for before is forgotten."""
+        self.forget(identifier)
         self._expected[identifier] = _Expected(owner)
 
     def forget(self, identifier: bytes) -> None:
@@ -193,12 +197,17 @@ class DatagramDoor:
     def _set_timer(self, attempt: _Attempt) -> None:
         _stop_timer(attempt)
         at_s = attempt.handshake.next_timeout_s()
+        if at_s is None and not attempt.is_complete:
+            at_s = attempt.begun_at_s + HELLO_TIME_S
         if at_s is not None:
             delay_s = max(0.0, at_s - self._reactor.seconds())
             attempt.timer = self._reactor.callLater(delay_s, self._timed_out, attempt)
 
     def _timed_out(self, attempt: _Attempt) -> None:
         attempt.timer = None
+        if attempt.handshake.next_timeout_s() is None:
+            self._failed(attempt, "the rest of the hello did not come")
+            return
         try:
             datagrams = attempt.handshake.handle_timeout(self._reactor.seconds())
         except HandshakeFailed as error:
