@@ -81,13 +81,14 @@ class Admission:
     def hello_allowed(self, address: str) -> bool:
         """Whether one more DTLS hello of this source is worth a handshake object."""
         rate = self._limits.hellos_per_address_per_s
+        most = max(1.0, rate)  # or a rate below one would never come to a hello
         source = _source(address)
         now_s = self._seconds()
         bucket = self._hellos.get(source)
         if bucket is None:
-            bucket = self._hellos[source] = _Bucket(rate, now_s)
+            bucket = self._hellos[source] = _Bucket(most, now_s)
             _trim(self._hellos)
-        bucket.tokens = min(rate, bucket.tokens + (now_s - bucket.filled_at_s) * rate)
+        bucket.tokens = min(most, bucket.tokens + (now_s - bucket.filled_at_s) * rate)
         bucket.filled_at_s = now_s
         if bucket.tokens < 1:
             return False

@@ -112,12 +112,8 @@ class SessionRegistry:
         for record in await self._store.sessions():
             if record.token_digest in self._by_digest:  # its client was faster
                 continue
-            state = record.state
-            if isinstance(state, Connected):
-                state = Dormant(now_s + record.policy.disconnected_timeout_s)
-            session = Session(replace(record, state=state))
-            state = next_state(state, TimePassed(), now_s, 0.0)
-            if now_s >= session.times_out_at_s() or isinstance(state, Ended):
+            session = _taken_up(record, now_s)
+            if _is_over(session, now_s):
                 await self._store.remove(record.token_digest)
             elif await self._lease_again(session):
                 self._add(session)
@@ -151,8 +147,12 @@ class SessionRegistry:
                 peer_address=peer_address,
             )
         )
-        await self._store.save(session.record)  # or nobody is in, when it fails
-        self._add(session)
+        self._add(session)  # at once: who logs in meanwhile must count it
+        try:
+            await self._store.save(session.record)
+        except BaseException:  # or nobody is in
+            self._drop(session)
+            raise
         return session, token
 
     async def find(self, token: str) -> Session | None:
@@ -165,7 +165,11 @@ class SessionRegistry:
                 return self._by_digest[digest]
             if record is None:
                 return None
-            session = Session(record)
+            now_s = self._reactor.seconds()
+            session = _taken_up(record, now_s)
+            if _is_over(session, now_s):
+                await self._store.remove(digest)
+                return None
             if not await self._lease_again(session):
                 return None
             if digest in self._by_digest:
@@ -233,8 +237,7 @@ class SessionRegistry:
 
     def _ended(self, session: Session, reason: EndReason) -> None:
         record = session.record
-        self._by_digest.pop(record.token_digest, None)
-        self._identifiers.discard(record.session_id)
+        self._drop(session)
         tunnel, session.tunnel = session.tunnel, None
         if tunnel is not None:
             tunnel.disconnect()
@@ -274,6 +277,11 @@ class SessionRegistry:
         self._identifiers.add(session.record.session_id)
         self._set_timer(session)
 
+    def _drop(self, session: Session) -> None:
+        _stop_timer(session)
+        self._by_digest.pop(session.record.token_digest, None)
+        self._identifiers.discard(session.record.session_id)
+
     def _set_timer(self, session: Session) -> None:
         match session.record.state:
             case Granted(until_s) | Dormant(until_s):
@@ -308,6 +316,20 @@ class SessionRegistry:
 
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def _taken_up(record: SessionRecord, now_s: float) -> Session:
+    """A session as this process finds it in the store: nobody is connected to it here."""
+    if isinstance(record.state, Connected):
+        dormant = Dormant(now_s + record.policy.disconnected_timeout_s)
+        return Session(replace(record, state=dormant))
+    return Session(record)
+
+
+def _is_over(session: Session, now_s: float) -> bool:
+    """Whether one of its time limits has passed while nobody looked."""
+    state = next_state(session.record.state, TimePassed(), now_s, 0.0)
+    return isinstance(state, Ended) or now_s >= session.times_out_at_s()
 
 
 def _stop_timer(session: Session) -> None:

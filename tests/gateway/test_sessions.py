@@ -1,0 +1,291 @@
+"""Sessions from their login to their end."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent, capturedLogs
+
+from anyvpn.errors import AccessDenied, AddressesExhausted, BackendFailed
+from anyvpn.model.session import Connected, Dormant, EndReason, Granted
+from anyvpn.testing.outcomes import completed, error_of
+from tests.dtls.joined import counting_random
+from tests.gateway.session_case import (
+    ALICE,
+    BOB,
+    BOTH,
+    NOW_S,
+    PEER,
+    POLICY,
+    TOKEN_TIME_S,
+    FailingSessions,
+    NotedTunnel,
+    SessionsCase,
+    SlowSessions,
+    result_of,
+)
+
+
+def failures(logged: Sequence[LogEvent]) -> list[type[BaseException] | None]:
+    """Of which kind the failures are that were logged."""
+    return [each["log_failure"].type for each in logged if "log_failure" in each]
+
+
+class GrantTests(SessionsCase):
+    def test_the_token_finds_the_session_and_no_other_does(self) -> None:
+        session, token = self.grant()
+        other, other_token = self.grant(user=BOB)
+        self.assertIs(self.find(token), session)
+        self.assertIs(self.find(other_token), other)
+        for wrong in ("", token[:-1], token + "=", token.swapcase(), "\udcff\u20ac"):
+            self.assertIsNone(self.find(wrong))
+        self.assertEqual(self.registry.all(), (session, other))
+
+    def test_the_token_is_256_random_bits_and_kept_as_a_digest_only(self) -> None:
+        self.random = lambda size: bytes(range(size))
+        session, token = self.grant()
+        self.assertEqual(token, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8")
+        digest = hashlib.sha256(token.encode()).digest()
+        self.assertEqual(session.record.token_digest, digest)
+        self.assertNotIn(token, repr(self.saved(session)))
+
+    def test_the_store_knows_it_before_the_client_does(self) -> None:
+        session, _ = self.grant()
+        record = self.saved(session)
+        assert record is not None
+        self.assertEqual(record, session.record)
+        self.assertEqual((record.identity, record.profile, record.policy), (ALICE, "Staff", POLICY))
+        self.assertEqual((record.granted_at_s, record.peer_address), (NOW_S, PEER))
+        self.assertEqual(record.state, Granted(NOW_S + TOKEN_TIME_S))
+
+    def test_a_store_that_fails_lets_nobody_in(self) -> None:
+        store = self.store = FailingSessions()
+        self.open_registry()
+        store.is_down = True
+        completed(error_of(self.registry.grant(ALICE, "Staff", POLICY, PEER), BackendFailed))
+        self.assertEqual(len(self.registry), 0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_an_unused_token_dies_in_time(self) -> None:
+        session, token = self.grant()
+        self.clock.advance(TOKEN_TIME_S - 1)
+        self.assertIs(self.find(token), session)
+        self.clock.advance(1)
+        self.assert_gone(session, token, EndReason.NEVER_CONNECTED)
+
+    def test_a_user_has_as_many_sessions_as_the_policy_says(self) -> None:
+        policy = replace(POLICY, max_sessions_per_user=2)
+        first, _ = self.grant(policy)
+        self.grant(policy)
+        self.grant(policy, BOB)
+        work = self.registry.grant(ALICE, "Staff", policy, PEER)
+        error = completed(error_of(work, AccessDenied))
+        self.assertEqual(str(error), "alice has 2 sessions, which is the limit")
+        self.registry.end(first, EndReason.LOGOUT)
+        self.grant(policy)
+
+    def test_logins_at_the_same_time_count_each_other(self) -> None:
+        store = self.store = SlowSessions()
+        self.open_registry()
+        gate = store.gate = Deferred[None]()
+        policy = replace(POLICY, max_sessions_per_user=1)
+        first, second = (
+            Deferred.fromCoroutine(self.registry.grant(ALICE, "Staff", policy, PEER))
+            for _ in range(2)
+        )
+        gate.callback(None)
+        result_of(first)
+        with self.assertRaises(AccessDenied):
+            result_of(second)
+
+    def test_identifiers_are_positive_31_bit_numbers_without_repetition(self) -> None:
+        tokens = counting_random(1)
+        numbers = [
+            bytes(4),
+            b"\xff" * 4,
+            b"\x7f" + b"\xff" * 3,
+            b"\x80" + bytes(3),
+            b"\x80\0\0\x01",
+        ]
+        self.random = lambda size: numbers.pop(0) if size == 4 else tokens(size)
+        self.assertEqual(self.grant()[0].identifier, 2**31 - 1)
+        self.assertEqual(self.grant()[0].identifier, 1)
+
+    def test_the_identifier_of_a_session_that_ended_may_come_again(self) -> None:
+        tokens = counting_random(1)
+        self.random = lambda size: b"\0\0\0\x07" if size == 4 else tokens(size)
+        session, _ = self.grant()
+        self.registry.end(session, EndReason.LOGOUT)
+        self.assertEqual(self.grant()[0].identifier, 7)
+
+
+class TunnelTests(SessionsCase):
+    def test_a_connected_session_has_all_the_time_in_the_world(self) -> None:
+        session, token = self.grant()
+        tunnel = self.connect(session)
+        self.assertEqual(session.record.state, Connected(NOW_S))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.clock.advance(1_000_000)
+        self.assertIs(self.find(token), session)
+        self.assertEqual(tunnel.told, [])
+
+    def test_the_store_learns_of_each_change(self) -> None:
+        session, _ = self.grant()
+        tunnel = self.connect(session)
+        self.assertEqual(self.saved(session), session.record)
+        record = session.record
+        self.assertEqual((record.hostname, record.lease is not None), ("laptop", True))
+        self.registry.tunnel_lost(session, tunnel)
+        self.assertEqual(self.saved(session), session.record)
+        self.assertEqual(session.record.state, Dormant(NOW_S + 600))
+
+    def test_a_lost_tunnel_leaves_the_session_to_be_resumed_with_its_addresses(self) -> None:
+        session, token = self.grant()
+        self.registry.tunnel_lost(session, self.connect(session))
+        lease = session.record.lease
+        self.clock.advance(599)
+        self.assertIs(self.find(token), session)
+        tunnel = self.connect(session)
+        self.assertEqual(session.record.lease, lease)
+        self.clock.advance(10_000)
+        self.assertEqual(session.record.state, Connected(NOW_S + 599))
+        self.assertEqual(tunnel.told, [])
+        self.assertEqual(self.ends(), [])
+
+    def test_one_that_is_not_resumed_in_time_gives_its_addresses_back(self) -> None:
+        session, token = self.grant()
+        self.registry.tunnel_lost(session, self.connect(session))
+        self.assertEqual(self.lent(), 2)
+        self.clock.advance(600)
+        self.assert_gone(session, token, EndReason.NOT_RESUMED)
+
+    def test_another_connect_replaces_the_tunnel(self) -> None:
+        session, _ = self.grant()
+        old = self.connect(session)
+        new = NotedTunnel()
+        self.registry.connected(session, new, "198.51.100.9", "phone")
+        self.assertEqual((old.told, new.told), (["replaced"], []))
+        self.assertIs(session.tunnel, new)
+        record = self.saved(session)
+        assert record is not None
+        self.assertEqual((record.peer_address, record.hostname), ("198.51.100.9", "phone"))
+
+    def test_the_end_of_a_replaced_tunnel_is_nothing_to_the_session(self) -> None:
+        session, _ = self.grant()
+        old = self.connect(session)
+        old.when_told = lambda: self.registry.tunnel_lost(session, old)
+        new = self.connect(session)
+        self.registry.tunnel_lost(session, old)
+        self.assertEqual(session.record.state, Connected(NOW_S))
+        self.assertIs(session.tunnel, new)
+
+    def test_the_end_of_a_session_is_told_to_tunnel_store_and_log(self) -> None:
+        for reason in (EndReason.GOODBYE, EndReason.LOGOUT, EndReason.KICKED, EndReason.IDLE):
+            with self.subTest(reason=reason):
+                self.events.clear()
+                session, token = self.grant()
+                tunnel = self.connect(session)
+                self.registry.end(session, reason)
+                self.registry.end(session, EndReason.KICKED)
+                self.registry.tunnel_lost(session, tunnel)
+                self.assertEqual(tunnel.told, ["disconnect"])
+                self.assert_gone(session, token, reason)
+                (event,) = self.events
+                self.assertEqual(
+                    (event.user, event.peer, event.profile, event.at_s),
+                    ("alice", PEER, "Staff", NOW_S),
+                )
+                self.assertIs(event.counters, session.counters)
+
+    def test_a_store_that_fails_is_logged_and_the_session_goes_on(self) -> None:
+        store = self.store = FailingSessions()
+        self.open_registry()
+        session, token = self.grant()
+        store.is_down = True
+        with capturedLogs() as logged:
+            self.registry.tunnel_lost(session, self.connect(session))
+        self.assertEqual(failures(logged), [BackendFailed] * 2)
+        self.assertIs(self.find(token), session)
+        with capturedLogs() as logged:
+            self.registry.end(session, EndReason.LOGOUT)
+        self.assertEqual(failures(logged), [BackendFailed])
+        self.assertEqual(self.ends(), [(session.identifier, "logged out")])
+        self.assertEqual(self.lent(), 0)
+
+
+class LeaseTests(SessionsCase):
+    def test_a_session_has_one_lease_for_life(self) -> None:
+        session, _ = self.grant()
+        lease = completed(self.registry.lease(session, BOTH))
+        self.assertEqual(len(lease.addresses), 2)
+        self.assertEqual(completed(self.registry.lease(session, frozenset({4}))), lease)
+        self.assertEqual(self.lent(), 2)
+
+    def test_no_address_is_an_error_and_the_session_may_try_again(self) -> None:
+        self.open_registry("10.9.0.0/30")
+        (first, _), (second, _) = self.grant(), self.grant(user=BOB)
+        completed(self.registry.lease(first, frozenset({4})))
+        completed(error_of(self.registry.lease(second, frozenset({4})), AddressesExhausted))
+        self.registry.end(first, EndReason.LOGOUT)
+        completed(self.registry.lease(second, frozenset({4})))
+
+    def test_addresses_that_come_after_the_end_go_back(self) -> None:
+        gate = self.addresses.gate = Deferred[None]()
+        session, token = self.grant()
+        leasing = Deferred.fromCoroutine(self.registry.lease(session, BOTH))
+        self.registry.end(session, EndReason.LOGOUT)
+        gate.callback(None)
+        with self.assertRaises(AddressesExhausted):
+            result_of(leasing)
+        self.assert_gone(session, token, EndReason.LOGOUT)
+
+    def test_two_connects_at_the_same_time_share_one_lease(self) -> None:
+        gate = self.addresses.gate = Deferred[None]()
+        session, _ = self.grant()
+        first, second = (
+            Deferred.fromCoroutine(self.registry.lease(session, BOTH)) for _ in range(2)
+        )
+        gate.callback(None)
+        self.assertEqual(result_of(first), result_of(second))
+        self.assertEqual(self.lent(), 2)
+
+
+class SessionTimeoutTests(SessionsCase):
+    policy = replace(POLICY, session_timeout_s=1000.0)
+
+    def test_it_is_counted_from_the_login(self) -> None:
+        session, _ = self.grant(self.policy)
+        self.assertEqual(session.times_out_at_s(), NOW_S + 1000)
+        self.clock.advance(200)
+        self.connect(session)
+        self.assertEqual(session.times_out_at_s(), NOW_S + 1000)
+
+    def test_without_a_limit_it_never_comes(self) -> None:
+        session, _ = self.grant()
+        self.assertEqual(session.times_out_at_s(), float("inf"))
+
+    def test_a_dormant_session_ends_by_it(self) -> None:
+        session, token = self.grant(self.policy)
+        tunnel = self.connect(session)
+        self.clock.advance(900)
+        self.registry.tunnel_lost(session, tunnel)
+        self.clock.advance(99)
+        self.assertIs(self.find(token), session)
+        self.clock.advance(1)
+        self.assert_gone(session, token, EndReason.SESSION_TIMEOUT)
+
+    def test_an_unused_token_dies_by_it(self) -> None:
+        session, token = self.grant(replace(POLICY, session_timeout_s=100.0))
+        self.clock.advance(100)
+        self.assert_gone(session, token, EndReason.SESSION_TIMEOUT)
+
+    def test_a_connected_session_is_not_found_any_more(self) -> None:
+        session, token = self.grant(self.policy)
+        tunnel = self.connect(session)
+        self.clock.advance(1000)
+        self.assertIsNone(self.find(token))
+        self.assertEqual(tunnel.told, ["disconnect"])
+        self.assert_gone(session, token, EndReason.SESSION_TIMEOUT)

@@ -1,0 +1,184 @@
+"""Sessions that this process did not begin: after a restart, or from another gateway."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Interface
+
+from twisted.internet.defer import Deferred
+
+from anyvpn.errors import BackendFailed
+from anyvpn.model.authentication import Identity
+from anyvpn.model.session import Dormant, Ended, EndReason, Granted
+from anyvpn.model.tunnel_settings import Lease
+from anyvpn.testing.outcomes import completed, error_of
+from tests.dtls.joined import counting_random
+from tests.gateway.session_case import (
+    ALICE,
+    BOB,
+    BOTH,
+    NOW_S,
+    POLICY,
+    FailingSessions,
+    SessionsCase,
+    SlowSessions,
+    result_of,
+)
+
+
+class RestartTests(SessionsCase):
+    def test_stopping_lets_tunnels_go_and_keeps_sessions(self) -> None:
+        (first, _), (second, _) = self.grant(), self.grant(user=BOB)
+        tunnel = self.connect(first)
+        self.registry.suspend()
+        self.assertEqual(tunnel.told, ["suspend"])
+        self.assertEqual(self.ends(), [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(
+            [self.saved(each) for each in (first, second)], [first.record, second.record]
+        )
+
+    def test_the_client_comes_back_to_the_same_session_and_addresses(self) -> None:
+        session, token = self.grant()
+        self.connect(session)
+        self.clock.advance(50)
+        self.assertEqual(self.restart(), 1)
+        again = self.find(token)
+        assert again is not None
+        self.assertIsNot(again, session)
+        self.assertEqual(again.record, replace(session.record, state=Dormant(NOW_S + 50 + 600)))
+        self.connect(again)
+        self.assertEqual(again.record.lease, session.record.lease)
+        self.assertEqual(self.lent(), 2)
+
+    def test_its_addresses_are_lent_to_nobody_else(self) -> None:
+        self.random = counting_random(1)
+        session, _ = self.grant()
+        self.connect(session)
+        self.restart()
+        others = [self.grant(user=Identity(f"user {number}"))[0] for number in range(4)]
+        leases = [completed(self.registry.lease(each, frozenset({4}))) for each in others]
+        self.assertNotIn(session.record.lease, leases)
+        self.assertEqual(len({each.ipv4 for each in leases}), 4)
+
+    def test_who_does_not_come_back_in_time_is_forgotten(self) -> None:
+        session, token = self.grant()
+        self.connect(session)
+        self.restart()
+        self.clock.advance(600)
+        self.assertIsNone(self.find(token))
+        self.assertIsNone(self.saved(session))
+        self.assertEqual(self.ends(), [(session.identifier, EndReason.NOT_RESUMED.value)])
+        self.assertEqual(self.lent(), 0)
+
+    def test_what_ran_out_meanwhile_is_not_taken_up(self) -> None:
+        unused, _ = self.grant()
+        dormant, _ = self.grant()
+        self.registry.tunnel_lost(dormant, self.connect(dormant))
+        long, _ = self.grant(replace(POLICY, session_timeout_s=500.0))
+        self.connect(long)
+        alive, token = self.grant()
+        self.connect(alive)
+        self.registry.suspend()
+        self.clock.advance(600)
+        self.open_registry()
+        self.assertEqual(completed(self.registry.restore()), 1)
+        self.assertIsNotNone(self.find(token))
+        self.assertEqual([self.saved(each) for each in (unused, dormant, long)], [None] * 3)
+        self.assertEqual(self.lent(), 2)
+
+    def test_one_whose_addresses_are_not_to_be_had_is_dropped(self) -> None:
+        session, token = self.grant()
+        self.connect(session)
+        record = session.record
+        completed(self.store.save(replace(record, lease=Lease(IPv4Interface("10.8.0.2/24"), None))))
+        self.assertEqual(self.restart(), 0)
+        self.assertIsNone(self.find(token))
+        self.assertEqual(self.lent(), 0)
+
+    def test_identifiers_of_resumed_sessions_are_not_given_again(self) -> None:
+        tokens = counting_random(1)
+        numbers = [b"\0\0\0\x05", b"\0\0\0\x05", b"\0\0\0\x06"]
+        self.random = lambda size: numbers.pop(0) if size == 4 else tokens(size)
+        self.grant()
+        self.restart()
+        self.assertEqual(self.grant(user=BOB)[0].identifier, 6)
+
+
+class ForeignSessionTests(SessionsCase):
+    """Sessions that are in the store, but were not granted here."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        session, self.token = self.grant()
+        self.connect(session)
+        self.record = session.record
+        self.registry.suspend()
+        self.open_registry()
+
+    def test_one_is_found_by_its_token_and_keeps_its_addresses(self) -> None:
+        session = self.find(self.token)
+        assert session is not None
+        self.assertEqual(session.record.identity, ALICE)
+        self.assertEqual(completed(self.registry.lease(session, BOTH)), self.record.lease)
+        self.assertIs(self.find(self.token), session)
+        self.assertEqual(self.lent(), 2)
+
+    def test_one_that_is_only_looked_at_does_not_stay_for_ever(self) -> None:
+        session = self.find(self.token)
+        assert session is not None
+        self.clock.advance(600)
+        self.assert_gone(session, self.token, EndReason.NOT_RESUMED)
+
+    def test_one_that_ran_out_is_not_found(self) -> None:
+        for state in (Granted(NOW_S - 1), Dormant(NOW_S - 1), Ended(EndReason.LOGOUT)):
+            with self.subTest(state=state):
+                completed(self.store.save(replace(self.record, state=state)))
+                self.assertIsNone(self.find(self.token))
+                self.assertEqual(completed(self.store.sessions()), ())
+        policy = replace(POLICY, session_timeout_s=100.0)
+        late = replace(self.record, policy=policy, granted_at_s=NOW_S - 100)
+        completed(self.store.save(late))
+        self.assertIsNone(self.find(self.token))
+        self.assertEqual(self.lent(), 0)
+        self.assertEqual(len(self.registry), 0)
+
+    def test_one_whose_addresses_are_taken_is_not_found(self) -> None:
+        completed(self.addresses.lease(ALICE, POLICY, BOTH, self.record.lease))
+        self.assertIsNone(self.find(self.token))
+        self.assertEqual(self.lent(), 2)
+
+    def test_a_store_that_fails_is_no_wrong_token(self) -> None:
+        self.store = store = FailingSessions()
+        self.open_registry()
+        store.is_down = True
+        completed(error_of(self.registry.find(self.token), BackendFailed))
+
+
+class SlowStoreTests(SessionsCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.slow = self.store = SlowSessions()
+        self.open_registry()
+        session, self.token = self.grant()
+        self.connect(session)
+        self.registry.suspend()
+        self.open_registry()
+        self.slow.gate = self.gate = Deferred[None]()
+
+    def test_two_connects_at_the_same_time_find_one_session(self) -> None:
+        first, second = (Deferred.fromCoroutine(self.registry.find(self.token)) for _ in range(2))
+        self.gate.callback(None)
+        found = result_of(first)
+        self.assertIsNotNone(found)
+        self.assertIs(result_of(second), found)
+        self.assertEqual(self.lent(), 2)
+
+    def test_a_client_may_be_faster_than_the_restart(self) -> None:
+        finding = Deferred.fromCoroutine(self.registry.find(self.token))
+        restoring = Deferred.fromCoroutine(self.registry.restore())
+        self.gate.callback(None)
+        session = result_of(finding)
+        self.assertEqual(result_of(restoring), 1)
+        self.assertEqual(self.registry.all(), (session,))
+        self.assertEqual(self.lent(), 2)
