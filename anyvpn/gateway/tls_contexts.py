@@ -6,7 +6,8 @@ import hashlib
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from OpenSSL import SSL, crypto
 
 from anyvpn.errors import ConfigurationError
@@ -130,23 +131,23 @@ def _use_certificate(
         )
         return None
     try:
-        identity.key_file.open("rb").close()
-        context.use_privatekey_file(str(identity.key_file))
+        # not by OpenSSL, which would ask for a passphrase at the terminal, and wait
+        key = load_pem_private_key(identity.key_file.read_bytes(), None)
+        context.use_privatekey(key)  # type: ignore[arg-type]  # a kind that it does not take is below
         context.check_privatekey()
     except OSError as error:
         problems.append(f"tls.key: cannot read {error.filename}: {error.strerror}")
         return None
-    except SSL.Error as error:
-        text = str(error)
-        if "mismatch" in text:
-            problems.append(
-                f"tls.certificate: {identity.certificate_file} does not fit the key "
-                f"{identity.key_file}; the first certificate in the file must be the key's"
-            )
-        else:
-            problems.append(
-                f"tls.key: {identity.key_file} holds no PEM private key without a passphrase"
-            )
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        problems.append(
+            f"tls.key: {identity.key_file} holds no PEM private key without a passphrase"
+        )
+        return None
+    except SSL.Error:
+        problems.append(
+            f"tls.certificate: {identity.certificate_file} does not fit the key "
+            f"{identity.key_file}; the first certificate in the file must be the key's"
+        )
         return None
     digest = hashlib.sha1(chain[0].public_bytes(Encoding.DER), usedforsecurity=False)
     return digest.hexdigest().upper()
