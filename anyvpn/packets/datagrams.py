@@ -149,8 +149,12 @@ class _DatagramSocket:
         with suppress(BlockingIOError):  # all that waited is read
             self._receive(batches)
         for (address, local), datagrams in batches.items():
-            local_text = self._local_text(local) if local else ""
-            self.received(PeerPath(self._index, address, local_text), datagrams)
+            path = PeerPath(self._index, address, self._local_text(local) if local else "")
+            try:
+                self.received(path, datagrams)
+            except Exception:
+                # The reactor would take the socket away, and with it everybody's channel
+                log.failure("Datagrams from {peer} are lost", peer=address)
 
     def _receive(self, batches: dict[tuple[SocketAddress, bytes], list[bytes]]) -> None:
         receive = self._socket.recvmsg

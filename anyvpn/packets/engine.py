@@ -42,7 +42,6 @@ BYTES_PER_WAKE = 512 << 10
 _DATA = int(PacketKind.DATA)
 _DPD_REQUEST = int(PacketKind.DPD_REQUEST)
 _DPD_RESPONSE = int(PacketKind.DPD_RESPONSE)
-_COMPRESSED = int(PacketKind.COMPRESSED)
 _SEEN_IN_ACTIVITY = (int(PacketKind.KEEPALIVE), _DPD_RESPONSE)
 
 
@@ -168,7 +167,11 @@ class PythonPacketEngine:
         for _ in range(READS_PER_WAKE):
             frames = device.read_packets(FRAMES_PER_READ)
             if frames:
-                self._to_clients(split_super_packets(frames, device.vnet_header_bytes))
+                try:
+                    self._to_clients(split_super_packets(frames, device.vnet_header_bytes))
+                except Exception:
+                    # The reactor would take the device away, and with it everybody's packets
+                    log.failure("Packets from {device} are lost", device=device.name)
             room -= sum(map(len, frames))
             if len(frames) < FRAMES_PER_READ or room <= 0:
                 return
@@ -264,8 +267,16 @@ class PythonPacketEngine:
         if tunnel is None or tunnel.dtls is not channel:
             return
         channel.received_at_s = now_s
-        channel.quiet = False
-        packets, others, malformed = split_payloads(payloads)
+        if channel.quiet:
+            channel.quiet = False
+            # What waits for CSTP is older than what comes next
+            self._guard(tunnel, partial(tunnel.send_waiting, now_s))
+        if channel.expander is None:
+            packets, others, malformed = split_payloads(payloads)
+        else:
+            frames = [(payload[0], payload[1:]) for payload in payloads if payload]
+            malformed = len(payloads) - len(frames)
+            packets, others = _sorted_out(tunnel.expand(frames, channel.expander))
         tunnel.dropped_malformed += malformed
         self._packets_received(tunnel, ChannelName.DTLS, packets, others, now_s)
 
@@ -281,10 +292,9 @@ class PythonPacketEngine:
         if frames:
             now_s = self._reactor.seconds()
             channel.received_at_s = now_s
-            packets = [payload for kind, payload in frames if kind == _DATA]
-            others: list[tuple[int, bytes]] = []
-            if len(packets) != len(frames):
-                others = [frame for frame in frames if frame[0] != _DATA]
+            if channel.expander is not None:
+                frames = tunnel.expand(frames, channel.expander)
+            packets, others = _sorted_out(frames)
             self._packets_received(tunnel, ChannelName.CSTP, packets, others, now_s)
 
     def _cstp_writable(self, tunnel: Tunnel, channel: LiveCSTPChannel) -> None:
@@ -301,10 +311,6 @@ class PythonPacketEngine:
     ) -> None:
         """Packets of any kind: data first, in one batch, then the others in their order."""
         channel = _channel(tunnel, name)
-        if channel is not None and channel.expander is not None:
-            compressed = [payload for kind, payload in others if kind == _COMPRESSED]
-            packets += tunnel.expand(compressed, channel.expander)
-            others = [other for other in others if other[0] != _COMPRESSED]
         if packets:
             if name is ChannelName.CSTP and tunnel.dtls is not None:
                 tunnel.dtls.quiet = True
@@ -354,6 +360,16 @@ class PythonPacketEngine:
 
 def _channel(tunnel: Tunnel, name: ChannelName) -> LiveDTLSChannel | LiveCSTPChannel | None:
     return tunnel.dtls if name is ChannelName.DTLS else tunnel.cstp
+
+
+def _sorted_out(
+    frames: Sequence[tuple[int, bytes]],
+) -> tuple[list[bytes], list[tuple[int, bytes]]]:
+    """Data packets, and the other frames with their kinds."""
+    packets = [payload for kind, payload in frames if kind == _DATA]
+    if len(packets) == len(frames):
+        return packets, []
+    return packets, [frame for frame in frames if frame[0] != _DATA]
 
 
 def _send_only(tunnel: Tunnel, packets: list[bytes], now_s: float) -> None:

@@ -12,8 +12,6 @@ What the object is doing, one after the other, and what ends each:
 
 from __future__ import annotations
 
-import socket
-import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import Enum
@@ -34,20 +32,19 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from anyvpn.interfaces import ICSTPStream
+from anyvpn.packets.tcp_path import path_mtu_below
 from anyvpn.packets.tls_failures import handshake_failure, reason_in
 
 # From the protocol
 _LONGEST_RECORD_BYTES = 16384
-
-# From Linux (include/uapi/linux/tcp.h): tcpi_pmtu follows 8 bytes and 13 words
-_TCP_INFO_BYTES = 104
-_PATH_MTU_AT = 60
 
 # Ours
 LARGEST_BATCH_BYTES = 192 * 1024
 """What one batch of frames may add to the transport's 64 KB: 256 KB wait at the most."""
 CLOSE_TIME_S = 5.0
 """How long a close may take to hand over what was written."""
+MOST_UNREAD_ANSWER_BYTES = 64 * 1024
+"""What TLS itself may add, such as answers to changes of keys, while the peer reads nothing."""
 _RECORD_OVERHEAD_BYTES = 64  # no cipher adds as much
 
 
@@ -114,6 +111,7 @@ class TLSStream(protocol.Protocol):
         self._reading = False
         self._paused = False
         self._congested = False
+        self._unread_answer_bytes = 0
         self._told_closed = False
         self._why_closed = ""
 
@@ -124,9 +122,10 @@ class TLSStream(protocol.Protocol):
         if self._state is not _State.OPEN:
             return
         view = memoryview(data)
+        start = 0
         try:
-            for start in range(0, len(view), _LONGEST_RECORD_BYTES):
-                self.tls.send(view[start : start + _LONGEST_RECORD_BYTES])
+            while start < len(view):
+                start += self.tls.send(view[start : start + _LONGEST_RECORD_BYTES])
         except SSL.Error as error:
             self._fail(f"TLS failed: {reason_in(error)}")
             return
@@ -143,10 +142,13 @@ class TLSStream(protocol.Protocol):
         taken = size = 0
         try:
             for frame in frames:
-                size += len(frame)
+                length = len(frame)
+                size += length
                 if size > LARGEST_BATCH_BYTES and taken:
                     break
-                send(frame)
+                sent = send(frame)
+                while sent < length:  # the peer may have negotiated shorter records (RFC 6066)
+                    sent += send(frame[sent:])
                 taken += 1
         except SSL.Error as error:
             self._fail(f"TLS failed: {reason_in(error)}")
@@ -230,18 +232,7 @@ class TLSStream(protocol.Protocol):
 
     def path_mtu(self) -> int:
         """The path's MTU in bytes as TCP knows it; 0 when there is no real socket below."""
-        get_handle = getattr(self._tcp, "getHandle", None)
-        handle = None if get_handle is None else get_handle()
-        if not isinstance(handle, socket.socket):
-            return 0
-        try:
-            info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-        except OSError:
-            return 0
-        if len(info) < _PATH_MTU_AT + 4:
-            return 0
-        (mtu_bytes,) = struct.unpack_from("=I", info, _PATH_MTU_AT)
-        return int(mtu_bytes)
+        return path_mtu_below(self._tcp)
 
     # --- what Twisted tells ---------------------------------------------------------------------
 
@@ -285,6 +276,7 @@ class TLSStream(protocol.Protocol):
     def resumeProducing(self) -> None:
         """The transport has sent what it had."""
         self._congested = False
+        self._unread_answer_bytes = 0
         if self._writable is not None and self._state is _State.OPEN:
             self._writable()
 
@@ -344,22 +336,29 @@ class TLSStream(protocol.Protocol):
             while True:
                 chunks.append(receive(_LONGEST_RECORD_BYTES))
         except SSL.WantReadError:
-            self._flush()  # such as the answer to a change of keys
+            flushed_bytes = self._flush()  # such as the answer to a change of keys
+            if self._congested:
+                self._unread_answer_bytes += flushed_bytes
+                if self._unread_answer_bytes > MOST_UNREAD_ANSWER_BYTES:
+                    ending = "the peer asks for more answers than it reads"
         except SSL.ZeroReturnError:
             ending = "the peer closed the TLS connection"
         except SSL.Error as error:
             ending = f"TLS failed: {reason_in(error)}"
         return (chunks[0] if len(chunks) == 1 else b"".join(chunks)), ending
 
-    def _flush(self, expected_bytes: int = _LONGEST_RECORD_BYTES) -> None:
+    def _flush(self, expected_bytes: int = _LONGEST_RECORD_BYTES) -> int:
+        """Hand what TLS wants to send to the transport; gives how much it was."""
         chunks: list[bytes] = []
         with suppress(SSL.Error):  # all that waited is read
             while True:
                 chunks.append(self.tls.bio_read(expected_bytes))
                 if len(chunks[-1]) < expected_bytes:
                     break
-        if chunks and self._tcp is not None:
-            self._tcp.write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if data and self._tcp is not None:
+            self._tcp.write(data)
+        return len(data)
 
     def _fail(self, reason: str) -> None:
         """It cannot go on: let the peer have our alert, and tell the reader now."""

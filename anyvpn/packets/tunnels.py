@@ -14,11 +14,15 @@ from anyvpn.packets.channels import LiveCSTPChannel, LiveDTLSChannel
 from anyvpn.packets.path_mtu import Answer, Fragments, too_big
 from anyvpn.packets.routing import Sources, source_in
 from anyvpn.wire.compression import Expander
+from anyvpn.wire.cstp import PacketKind
 
 # Ours
 MOST_WAITING_PACKETS = 64
 """How much waits for a congested CSTP channel: a burst, but no standing queue."""
 MTU_ANSWERS_PER_S = 100
+
+_DATA = int(PacketKind.DATA)
+_COMPRESSED = int(PacketKind.COMPRESSED)
 
 _NOT_ROUTED = (b"\xfe\x80", b"\0\0")  # link-local and unspecified: every IPv6 host sends some
 
@@ -167,12 +171,17 @@ class Tunnel:
 
     # --- from the client ------------------------------------------------------------------------
 
-    def expand(self, packets: Sequence[bytes], expander: Expander) -> list[bytes]:
-        """Compressed packets as they were; those that cannot be expanded are counted."""
-        expanded: list[bytes] = []
-        for packet in packets:
+    def expand(
+        self, frames: Sequence[tuple[int, bytes]], expander: Expander
+    ) -> list[tuple[int, bytes]]:
+        """Frames with the compressed packets as they were; what cannot be expanded is counted."""
+        expanded: list[tuple[int, bytes]] = []
+        for kind, payload in frames:
+            if kind != _COMPRESSED:
+                expanded.append((kind, payload))
+                continue
             try:
-                expanded.append(expander.expand(packet))
+                expanded.append((_DATA, expander.expand(payload)))
             except CompressionError:
                 self.dropped_malformed += 1
         return expanded

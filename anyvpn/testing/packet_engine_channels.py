@@ -44,6 +44,19 @@ class PacketEngineChannelsContract(PacketEngineHooks):
         self.send_from_kernel([client.packet_from(text=b"3")])
         self.assertEqual(self.payloads_to(client), [b"\0" + client.packet_from(text=b"3")])
 
+    def test_what_waited_for_cstp_goes_first_when_dtls_speaks_again(self) -> None:
+        client = InnerClient(7, self.engine)
+        client.stream = MemoryCSTPStream(capacity=1)
+        client.attach()
+        client.open_dtls()
+        client.stream.feed(b"".join(frame_data([client.packet_to()])))
+        packets = [client.packet_from(text=b"%d" % number) for number in range(4)]
+        self.send_from_kernel(packets[:3])
+        self.send_records(client, [b""], PacketKind.KEEPALIVE)
+        self.send_from_kernel(packets[3:])
+        self.assertEqual(client.frames(), [(DATA, packets[0])])
+        self.assertEqual(self.payloads_to(client), [b"\0" + packet for packet in packets[1:]])
+
     def test_control_on_cstp_does_not_quiet_dtls(self) -> None:
         client = self.client(dtls=True)
         client.stream.feed(frame_packet(PacketKind.DPD_REQUEST, b""))

@@ -8,6 +8,7 @@ import socket
 import unittest
 
 from twisted.internet.error import CannotListenError
+from twisted.logger import capturedLogs
 
 from anyvpn.model.channels import PeerPath
 from anyvpn.packets import datagrams as module
@@ -169,6 +170,26 @@ class DatagramSocketsTests(DatagramSocketsCase):
         self.assertEqual(self.reactor.readers, [])
         self.assertEqual(self.sockets.send(path, [b"x", b"y"]), 2)
         self.sockets.open([("127.0.0.1", port)])
+
+    def test_a_receiver_that_fails_costs_its_batch_alone(self) -> None:
+        port = self.listen("127.0.0.1")
+        one, two = self.peer("127.0.0.1", port), self.peer("127.0.0.1", port)
+        taken: list[bytes] = []
+
+        def receive(path: PeerPath, datagrams: list[bytes]) -> None:
+            if path.address == one.getsockname():
+                raise RuntimeError("a bug")
+            taken.extend(datagrams)
+
+        self.sockets.start(receive)
+        with capturedLogs() as events:
+            one.send(b"bad")
+            two.send(b"good")
+            self.reactor.wake_all()
+            two.send(b"good again")
+            self.reactor.wake_all()
+        self.assertEqual(taken, [b"good", b"good again"])
+        self.assertEqual([event["peer"] for event in events], [one.getsockname()])
 
     def test_a_peer_that_is_gone_disturbs_nobody(self) -> None:
         port = self.listen("127.0.0.1")

@@ -6,11 +6,14 @@ import struct
 from collections.abc import Sequence
 from dataclasses import replace
 from unittest import TestCase
+from unittest.mock import patch
 
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 
 from anyvpn.interfaces import IPacketEngine
 from anyvpn.model.channels import DTLSChannel, PeerPath
+from anyvpn.packets import engine as engine_module
 from anyvpn.packets.engine import BYTES_PER_WAKE, PythonPacketEngine
 from anyvpn.packets.peers import TRIALS_PER_S
 from anyvpn.packets.tunnels import MOST_WAITING_PACKETS, MTU_ANSWERS_PER_S
@@ -120,6 +123,15 @@ class PythonPacketEngineTests(EngineHooks, TestCase):
         self.datagrams.feed(client.path, [alert, other_epoch])
         expected = [(stranger, hello), (client.path, alert), (client.path, other_epoch)]
         self.assertEqual(self.datagrams.handshakes, expected)
+
+    def test_a_fault_of_ours_costs_one_batch_from_the_device(self) -> None:
+        client = self.client()
+        with capturedLogs() as events, patch.object(engine_module, "split_super_packets") as split:
+            split.side_effect = RuntimeError("a bug")
+            self.device.inject([client.packet_from(text=b"lost")])
+        self.assertEqual([event["device"] for event in events], ["memory0"])
+        self.device.inject([client.packet_from()])
+        self.assertEqual(client.frames(), [(DATA, client.packet_from())])
 
     def test_what_is_no_record_goes_nowhere(self) -> None:
         stranger = PeerPath(0, ("203.0.113.5", 999))
@@ -293,6 +305,35 @@ class PythonPacketEngineTests(EngineHooks, TestCase):
         self.device.inject(packets)
         client.stream.take_more(100)
         self.assertEqual(len(client.frames()), 5)
+
+    def test_compressed_and_plain_packets_keep_their_order(self) -> None:
+        client = self.client()
+        client.stream.encoding = "lzs"
+        client.attach()
+        channel = replace(self.last_channel(client), encoding="lzs")
+        self.engine.replace_channel(7, DTLS, channel)
+        packets = [client.packet_to(text=text) for text in (b"much " * 90, b"1", b"more " * 90)]
+        kinds_and_payloads: list[tuple[int, bytes]] = []
+        for packet in packets:
+            payload = compressor("lzs").compress(packet)
+            kind = DATA if payload is None else PacketKind.COMPRESSED
+            kinds_and_payloads.append((kind, payload or packet))
+        self.assertIn(DATA, [kind for kind, _ in kinds_and_payloads])
+        client.stream.feed(b"".join(frame_packet(*each) for each in kinds_and_payloads))
+        self.assertEqual(self.packets_to_kernel(), packets)
+        records = [client.sealer.seal_packets(*(k, [p]))[0] for k, p in kinds_and_payloads]
+        self.datagrams.feed(client.path, records)
+        self.assertEqual(self.packets_to_kernel(), packets)
+
+    def test_a_probe_on_a_compressed_channel_is_answered(self) -> None:
+        client = self.client()
+        channel = replace(self.last_channel(client), encoding="lzs")
+        self.engine.replace_channel(7, DTLS, channel)
+        records = client.sealer.seal_packets(PacketKind.DPD_REQUEST, [b"probe"])
+        self.datagrams.feed(client.path, [*records, *client.sealer.seal_packets(DATA, [b""])])
+        answers = client.opener.open_records(self.datagrams_to(client.path))
+        self.assertEqual(answers, [b"\4probe"])
+        self.assertEqual(self.engine.counters(7).dropped_malformed, 1)
 
     def test_dtls_compresses_too(self) -> None:
         client = self.client()

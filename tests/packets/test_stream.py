@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from OpenSSL import SSL
 from twisted.internet.task import Clock
 
-from anyvpn.packets.stream import CLOSE_TIME_S, LARGEST_BATCH_BYTES, TLSStream
+from anyvpn.packets.stream import (
+    CLOSE_TIME_S,
+    LARGEST_BATCH_BYTES,
+    MOST_UNREAD_ANSWER_BYTES,
+    TLSStream,
+)
+from anyvpn.packets.tcp_path import path_mtu_below
 from tests.gateway.memory_tls import (
     HOST,
     MemoryTransport,
@@ -153,6 +159,35 @@ class HandshakeTests:
         wire.pump()
         assert reader.closings == ["TLS handshake failed: the peer closed the connection"]
 
+    def test_client_that_meets_something_else_says_so(self) -> None:
+        clock, reader = Clock(), Reader()
+        stream = TLSStream(clock, client_context(), reader, is_client=True, server_name=HOST)
+        stream.makeConnection(MemoryTransport())  # type: ignore[arg-type]  # all that it calls
+        stream.dataReceived(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        [reason] = reader.closings
+        assert reason.startswith("no TLS: what the peer sent is something else")
+
+    def test_handshake_may_come_byte_by_byte(self) -> None:
+        _, reader, stream, wire = bare()
+        client = TLSClient(wire.far, client_context())
+        while wire.far.outgoing or wire.near.outgoing:
+            sent, wire.far.outgoing = bytes(wire.far.outgoing), bytearray()
+            for byte in sent:
+                stream.dataReceived(bytes((byte,)))
+            answer, wire.near.outgoing = bytes(wire.near.outgoing), bytearray()
+            client.dataReceived(answer)
+        assert (reader.secured_count, reader.closings, client.is_secured) == (1, [], True)
+
+    def test_two_without_a_common_cipher_are_told_so(self) -> None:
+        server = server_context.__wrapped__()
+        server.set_cipher_list(b"ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES256-GCM-SHA384")
+        context = client_context()
+        context.set_max_proto_version(SSL.TLS1_2_VERSION)
+        context.set_cipher_list(b"ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-GCM-SHA256")
+        clock, reader = Clock(), Reader()
+        connect(clock, TLSStream(clock, server, reader), context)
+        assert reader.closings == ["TLS handshake failed: no shared cipher"]
+
     def test_version_that_nobody_should_speak_is_refused(self) -> None:
         context = client_context()
         context.set_min_proto_version(SSL.TLS1_VERSION)
@@ -202,6 +237,17 @@ class WriteTests:
         assert told == [True]
         assert len(both.client.take_records()) == taken
         assert both.stream.write_frames([b"again"]) == 1
+
+    def test_peer_that_wants_shorter_records_gets_every_byte(self) -> None:
+        both = Connected()
+        original = both.stream.tls.send
+        # As OpenSSL does when the client has negotiated a maximum fragment length
+        both.stream.tls.send = lambda data: original(data[:512])  # type: ignore[method-assign]
+        text, frames = bytes(range(256)) * 100, [b"a" * 1400, b"b" * 8, b"c" * 1024]
+        both.stream.write(text)
+        assert both.stream.write_frames(frames) == 3
+        both.wire.pump()
+        assert both.client.take() == text + b"".join(frames)
 
     def test_huge_batch_is_taken_in_part(self) -> None:
         both = Connected()
@@ -319,17 +365,41 @@ class EndTests:
         context.set_max_proto_version(SSL.TLS1_2_VERSION)
         both = Connected(context)
         assert both.client.tls.renegotiate()
-        try:
+        with pytest.raises(SSL.WantReadError):
             both.client.tls.do_handshake()
-        except SSL.WantReadError:
-            both.client.transport.write(both.client.tls.bio_read(65536))
-        both.wire.pump()
+        both.stream.dataReceived(both.client.tls.bio_read(65536))
+        with pytest.raises(SSL.Error, match="no renegotiation"):
+            answer_of_the_server(both)
         assert both.reader.secured_count == 1
-        assert both.client.tls.total_renegotiations() == 0 or both.reader.closings
+
+    def test_peer_that_asks_and_reads_nothing_is_cut(self) -> None:
+        both = Connected()
+        both.stall()
+        while both.stream.write_frames([bytes(1400)] * 50):
+            pass
+        for _ in range(MOST_UNREAD_ANSWER_BYTES // 1000):
+            both.stream.tls.send(bytes(1000))  # as OpenSSL itself does for an answer
+            both.client.send(b"?")
+            both.wire.pump()
+        assert both.reader.closings == ["the peer asks for more answers than it reads"]
+
+    def test_answers_that_are_read_do_not_add_up(self) -> None:
+        both = Connected()
+        for _ in range(4):
+            both.stall()
+            while both.stream.write_frames([bytes(1400)] * 50):
+                pass
+            both.stream.tls.send(bytes(MOST_UNREAD_ANSWER_BYTES // 2)[:16384])
+            both.stream.tls.send(bytes(MOST_UNREAD_ANSWER_BYTES // 2)[:16384])
+            both.client.send(b"?")
+            both.wire.pump()
+            both.wire.far.is_stalled = False
+            both.wire.pump()
+        assert both.reader.closings == []
 
 
 class PathMTUTests:
-    def test_kernel_is_asked_where_there_is_a_socket(self) -> None:
+    def test_it_is_the_one_of_the_transport(self) -> None:
         with (
             socket.create_server(("127.0.0.1", 0)) as server,
             socket.create_connection(server.getsockname()) as connection,
@@ -338,10 +408,16 @@ class PathMTUTests:
             transport = MemoryTransport()
             transport.getHandle = lambda: connection  # type: ignore[attr-defined]  # as TCP has
             stream.makeConnection(transport)  # type: ignore[arg-type]  # all that it calls
-            assert 1280 <= stream.path_mtu() <= 65536
+            assert stream.path_mtu() == path_mtu_below(transport) > 0
 
-    def test_nothing_is_known_without_one(self) -> None:
+    def test_nothing_is_known_in_memory(self) -> None:
         assert Connected().stream.path_mtu() == 0
+
+
+def answer_of_the_server(both: Connected) -> None:
+    """Give the client's TLS what the server has written, and let it judge."""
+    both.client.tls.bio_write(bytes(both.wire.near.outgoing))
+    both.client.tls.do_handshake()
 
 
 def test_client_of_these_tests_sees_records() -> None:
