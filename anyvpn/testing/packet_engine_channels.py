@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from anyvpn.model.channels import PeerPath
-from anyvpn.testing.inner_client import DATA, DTLS, InnerClient, PacketEngineHooks
+from anyvpn.testing.inner_client import (
+    CSTP,
+    DATA,
+    DTLS,
+    InnerClient,
+    PacketEngineHooks,
+    RecordingObserver,
+)
 from anyvpn.testing.memory_channels import MemoryCSTPStream
 from anyvpn.wire.cstp import PacketKind, frame_data, frame_packet
 
@@ -57,6 +64,20 @@ class PacketEngineChannelsContract(PacketEngineHooks):
         self.assertEqual(client.frames(), [(DATA, packets[0])])
         self.assertEqual(self.payloads_to(client), [b"\0" + packet for packet in packets[1:]])
 
+    def test_quiet_dtls_carries_data_where_there_is_nothing_else(self) -> None:
+        client = self.client(dtls=True)
+        client.stream.feed(b"".join(frame_data([client.packet_to()])))
+        self.engine.replace_channel(7, CSTP, None)
+        self.send_from_kernel([client.packet_from()])
+        self.assertEqual(self.payloads_to(client), [b"\0" + client.packet_from()])
+
+    def test_data_before_and_after_something_else_is_all_taken(self) -> None:
+        client = self.client(dtls=True)
+        packets = [client.packet_to(text=b"%d" % number) for number in range(6)]
+        records = client.sealer.seal_packets(DATA, packets)
+        self.send_datagrams(client.path, [*records[:3], b"\x15" + records[3][1:], *records[3:]])
+        self.assertEqual(self.packets_to_kernel(), packets)
+
     def test_control_on_cstp_does_not_quiet_dtls(self) -> None:
         client = self.client(dtls=True)
         client.stream.feed(frame_packet(PacketKind.DPD_REQUEST, b""))
@@ -68,6 +89,17 @@ class PacketEngineChannelsContract(PacketEngineHooks):
         client = self.client()
         client.open_dtls(early_packets=[client.packet_to()])
         self.assertEqual(self.packets_to_kernel(), [client.packet_to()])
+
+    def test_each_channel_has_its_own_times(self) -> None:
+        client = self.client(dtls=True)
+        names = (CSTP, DTLS)
+        before = [self.engine.activity(7, name) for name in names]
+        self.pass_time(5)
+        client.stream.feed(frame_packet(PacketKind.KEEPALIVE, b""))
+        after = [self.engine.activity(7, name) for name in names]
+        assert before[0] is not None and after[0] is not None
+        self.assertEqual(after[0].received_at_s, before[0].received_at_s + 5)
+        self.assertEqual(after[1], before[1])
 
     # --- moving ---------------------------------------------------------------------------------
 
@@ -81,6 +113,23 @@ class PacketEngineChannelsContract(PacketEngineHooks):
         self.assertEqual(self.payloads_to(client), [b"\0" + client.packet_from()])
         self.assertEqual(self.payloads_to(other), [b"\0" + other.packet_from()])
         self.assertEqual(self.datagrams_to(old), [])
+
+    def test_nothing_is_taken_from_a_channel_that_is_removed_when_it_moves(self) -> None:
+        engine = self.engine
+
+        class Remover(RecordingObserver):
+            def peer_moved(self, path: PeerPath) -> None:
+                super().peer_moved(path)
+                engine.replace_channel(7, DTLS, None)
+
+        client = InnerClient(7, engine)
+        client.observer = Remover()
+        client.attach()
+        client.open_dtls()
+        client.path = PeerPath(0, ("203.0.113.5", 999))
+        self.send_records(client, [client.packet_to()] * 2)
+        self.assertEqual(client.observer.moves, [client.path])
+        self.assertEqual(self.packets_to_kernel(), [])
 
     def test_a_forged_or_repeated_record_moves_nothing(self) -> None:
         client = self.client(dtls=True)

@@ -147,6 +147,12 @@ class PacketEngineContract(PacketEngineChannelsContract):
         forged[-1] ^= 1
         self.send_datagrams(client.path, [*records, bytes(forged)])
         self.assertEqual(self.packets_to_kernel(), [])
+        self.assertEqual(self.engine.counters(7).dropped_malformed, 2)
+
+    def test_a_record_without_a_kind_is_counted(self) -> None:
+        client = self.client(dtls=True)
+        self.send_datagrams(client.path, [client.sealer.seal(b"")])
+        self.assertEqual(self.engine.counters(7).dropped_malformed, 1)
 
     def test_ten_thousand_garbage_datagrams_leave_a_channel_undisturbed(self) -> None:
         client = self.client(dtls=True)
@@ -299,6 +305,18 @@ class PacketEngineContract(PacketEngineChannelsContract):
         self.send_records(client, [b""], PacketKind.DPD_REQUEST)
         client.stream.feed(frame_packet(PacketKind.KEEPALIVE, b""))
         self.assertEqual(self.engine.counters(7), before)
+
+    def test_a_tunnel_that_is_attached_again_begins_anew(self) -> None:
+        first = self.client(7, dtls=True)
+        second = InnerClient(7, self.engine)
+        second.lease = InnerClient(9, self.engine).lease
+        second.attach()
+        self.send_from_kernel([first.packet_from(), second.packet_from()])
+        self.assertEqual(second.frames(), [(DATA, second.packet_from())])
+        self.assertEqual(first.frames(), [])
+        self.send_records(first, [first.packet_to(), second.packet_to()])
+        self.assertEqual(self.packets_to_kernel(), [])
+        self.assertEqual(self.engine.counters(7).received_packets, 0)
 
     def test_a_tunnel_that_is_not_there_does_no_harm(self) -> None:
         self.engine.detach(99)

@@ -203,6 +203,25 @@ class DatagramSocketsTests(DatagramSocketsCase):
         self.assertEqual(self.received(), [b"hello"])
 
 
+class SocketOptionTests(DatagramSocketsCase):
+    def options(self, host: str) -> socket.socket:
+        self.listen(host)
+        return self.sockets._sockets[0]._socket
+
+    def test_datagrams_may_be_fragmented_in_both_families(self) -> None:
+        dual = self.options("::")
+        self.assertEqual(dual.getsockopt(socket.IPPROTO_IPV6, 23), 0)
+        self.assertEqual(dual.getsockopt(socket.IPPROTO_IP, 10), 0)
+
+    def test_the_kernel_joins_bursts_and_holds_more_than_usual(self) -> None:
+        opened = self.options("127.0.0.1")
+        self.assertEqual(opened.getsockopt(17, 104), 1)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
+            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                usual_bytes = plain.getsockopt(socket.SOL_SOCKET, option)
+                self.assertGreater(opened.getsockopt(socket.SOL_SOCKET, option), usual_bytes)
+
+
 class RefusingSocket:
     """A socket that refuses bursts, or everything, with an error of choice."""
 
@@ -210,6 +229,7 @@ class RefusingSocket:
         self._opened = opened
         self._burst, self._single = burst, single
         self.bursts = 0
+        self.complaints = 0
 
     def sendmsg(self, *arguments: object) -> int:
         self.bursts += 1
@@ -221,6 +241,12 @@ class RefusingSocket:
         if self._single:
             raise OSError(self._single, "refused")
         return self._opened.sendto(*arguments)
+
+    def recvmsg(self, *arguments: int) -> object:
+        if self.complaints:
+            self.complaints -= 1
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+        return self._opened.recvmsg(*arguments)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._opened, name)
@@ -248,6 +274,22 @@ class RefusedBurstTests(DatagramSocketsCase):
         self.sockets.send(path, [bytes(1400)] * 5)
         self.sockets.send(path, [bytes(1300)] * 5)
         self.assertEqual(self.refusing.bursts, 2)
+
+    def test_what_icmp_says_of_one_peer_keeps_nobody_from_being_read(self) -> None:
+        peer, _ = self.refuse()
+        self.refusing.complaints = 3
+        peer.send(b"hello")
+        self.reactor.wake_all()
+        self.assertEqual(self.received(), [b"hello"])
+
+    def test_no_burst_is_longer_than_a_datagram_may_be(self) -> None:
+        _, path = self.refuse()
+        for size in (1, 40, 1000, 1400, 32_500, 32_501):
+            self.refusing.bursts = 0
+            self.assertEqual(self.sockets.send(path, [bytes(size)] * 130), 0)
+            most = min(64, 65_000 // size)
+            bursts = -(-130 // most) if most > 1 else 0
+            self.assertEqual((size, self.refusing.bursts), (size, bursts))
 
     def test_a_full_buffer_drops_the_rest_and_says_how_many(self) -> None:
         _, path = self.refuse(errno.EAGAIN, errno.EAGAIN)

@@ -73,6 +73,7 @@ class PeersTests(TestCase):
         self.assertEqual(self.channel.path, new)
         self.peers.remove(self.channel)
         self.assertIsNone(self.peers.find(new))
+        self.assertEqual(self.peers._by_host, {})
         self.assertIsNone(self.peers.claim(path(), self.sealer.seal(b""), NOW_S))
 
     def test_an_older_record_moves_nothing(self) -> None:
