@@ -205,6 +205,14 @@ class PythonPacketEngineTests(EngineHooks, TestCase):
         self.datagrams.feed(moved.path, moved.sealer.seal_packets(DATA, [moved.packet_to()]))
         self.assertEqual(moved.observer.moves, [moved.path])
 
+    def test_records_without_keys_use_no_trial_up(self) -> None:
+        client = self.client(dtls=True)
+        client.path = PeerPath(0, ("203.0.113.77", 5))
+        plain = b"\x17\xfe\xfd\0\0" + bytes(6) + b"\0\2zz"
+        self.datagrams.feed(client.path, [plain] * 2 * TRIALS_PER_S)
+        self.datagrams.feed(client.path, client.sealer.seal_packets(DATA, [client.packet_to()]))
+        self.assertEqual(client.observer.moves, [client.path])
+
     def test_more_channels_than_trials_are_found_in_turn(self) -> None:
         clients = [self.client(number, dtls=True) for number in range(1, 201)]
         moved = clients[-1]

@@ -107,6 +107,12 @@ class PeersTests(TestCase):
         self.assertIsNone(self.peers.claim(path("203.0.113.5"), record, NOW_S + 0.9))
         self.assertIsNotNone(self.peers.claim(path("203.0.113.5"), record, NOW_S + 1))
 
+    def test_a_record_is_tried_once_at_each_channel(self) -> None:
+        forged = self.sealer.seal(bytes(50))
+        forged = forged[:-1] + bytes((forged[-1] ^ 1,))
+        self.peers.claim(path(port=2), forged, NOW_S)
+        self.assertEqual(self.channel.opener.forged, 1)
+
     def test_records_of_another_epoch_are_not_even_opened(self) -> None:
         record = bytearray(self.sealer.seal(b"text"))
         record[4] = 2
