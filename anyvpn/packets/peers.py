@@ -92,7 +92,7 @@ class Peers:
             if not self._same_host_budget.take(now_s):
                 break
             yield _next_of(same_host)
-        for _ in range(len(self._in_turn) - len(same_host)):
+        for _ in range(len(self._in_turn)):
             if not self._others_budget.take(now_s):
                 return
             channel = _next_of(self._in_turn)

@@ -107,6 +107,14 @@ class PeersTests(TestCase):
         self.assertIsNone(self.peers.claim(path("203.0.113.5"), record, NOW_S + 0.9))
         self.assertIsNotNone(self.peers.claim(path("203.0.113.5"), record, NOW_S + 1))
 
+    def test_a_client_that_moves_to_where_others_are_is_found_at_once(self) -> None:
+        moving, sealer = channel(path("203.0.113.5"), 2)
+        self.peers.add(moving)
+        for number in range(20):
+            self.peers.add(channel(path(port=number), number + 3)[0])
+        claim = self.peers.claim(path(port=99), sealer.seal(b"text"), NOW_S)
+        self.assertEqual(claim, (moving, b"text"))
+
     def test_a_record_is_tried_once_at_each_channel(self) -> None:
         forged = self.sealer.seal(bytes(50))
         forged = forged[:-1] + bytes((forged[-1] ^ 1,))
