@@ -92,12 +92,13 @@ class Peers:
             if not self._same_host_budget.take(now_s):
                 break
             yield _next_of(same_host)
-        for _ in range(len(self._in_turn)):
+        for _ in range(len(self._in_turn) - len(same_host)):
             if not self._others_budget.take(now_s):
                 return
             channel = _next_of(self._in_turn)
-            if channel.path.address[0] != host:
-                yield channel
+            while channel.path.address[0] == host:  # there are others, or we were not here
+                channel = _next_of(self._in_turn)
+            yield channel
 
     def _leave_path(self, channel: LiveDTLSChannel) -> None:
         key = _key(channel.path)
