@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_bytes
-from threading import BoundedSemaphore, Lock
+from threading import BoundedSemaphore, Event, Lock
 
 import attrs
 from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
@@ -27,7 +27,7 @@ from anyvpn.backends.authenticator_password_file_users import (
     matches,
     read_users,
 )
-from anyvpn.errors import BackendFailed, ConfigurationError, LoginRejected
+from anyvpn.errors import BackendFailed, ConfigurationError, LoginAborted, LoginRejected
 from anyvpn.interfaces import IAuthenticator, IDialogue
 from anyvpn.model.authentication import PASSWORD_FORM, Answer, Identity
 
@@ -105,9 +105,15 @@ class PasswordFile:
             raise BackendFailed("the authenticator is closed")
         if not self._room.acquire(blocking=False):
             raise BackendFailed(f"{MOST_WAITING} passwords wait to be checked")
-        return await deferToThreadPool(
-            self._reactor, self._pool, self._identify, unicodedata.normalize("NFC", name), password
-        )
+        wanted = Event()
+        wanted.set()
+        name = unicodedata.normalize("NFC", name)
+        try:
+            return await deferToThreadPool(
+                self._reactor, self._pool, self._identify, name, password, wanted
+            )
+        finally:
+            wanted.clear()
 
     def close(self) -> None:
         """End the threads, after the passwords that they are at; nobody can log in any more."""
@@ -115,10 +121,12 @@ class PasswordFile:
         if self._pool.started:
             self._pool.stop()
 
-    def _identify(self, name: str, password: str) -> Identity:
+    def _identify(self, name: str, password: str, wanted: Event) -> Identity:
         try:
             if self._closed:
                 raise BackendFailed("the authenticator is closed")
+            if not wanted.is_set():
+                raise LoginAborted("nobody waits for this verdict any more")
             return self._users.current().identify(name, password)
         finally:
             self._room.release()

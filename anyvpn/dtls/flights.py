@@ -214,7 +214,8 @@ class FlightExchange:
             for fragment in read_fragments(record.body(datagram)):
                 if fragment.message_type != FINISHED:
                     self._fragment_received(fragment, record.sequence)
-        elif record.content_type == ALERT:
+        elif record.content_type == ALERT and self._is_client:
+            # Anybody can write one: a client has its time limit shortened, a server only loses
             self._alert_received(record.body(datagram))
 
     def _protected_record_received(self, content_type: int, record: bytes) -> None:

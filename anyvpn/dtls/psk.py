@@ -51,9 +51,6 @@ from anyvpn.errors import HandshakeFailed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-AVAILABLE: Final = True
-"""Whether PSK-NEGOTIATE can be offered here; nothing that this module needs can be missing."""
-
 # From the protocol
 SESSION_ID_BYTES: Final = 32
 IDENTITY: Final = b"psk"

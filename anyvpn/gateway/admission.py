@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
+from typing import Any
 
 from anyvpn.gateway.settings import Limits
 
@@ -34,11 +35,13 @@ class Admission:
         self._connections: dict[str, int] = {}
         self._total = 0
         self._failures: OrderedDict[str, _Failures] = OrderedDict()
+        self._user_failures: OrderedDict[str, _Failures] = OrderedDict()
+        self._homes: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._hellos: OrderedDict[str, _Bucket] = OrderedDict()
 
     def connection_refusal(self, address: str) -> str:
         """Why a new connection is not taken; empty when it may come in and is counted."""
-        source = _source(address)
+        source = source_of(address)
         if self._total >= self._limits.connections:
             return f"{self._total} connections are open, which is the limit"
         if self._connections.get(source, 0) >= self._limits.connections_per_address:
@@ -49,7 +52,7 @@ class Admission:
 
     def connection_closed(self, address: str) -> None:
         """An admitted connection is gone."""
-        source = _source(address)
+        source = source_of(address)
         self._total -= 1
         left = self._connections[source] - 1
         if left:
@@ -57,23 +60,44 @@ class Admission:
         else:
             del self._connections[source]
 
-    def login_failed(self, address: str) -> None:
-        """One more failure of this source."""
-        source = _source(address)
-        now_s = self._seconds()
-        known = self._failures.get(source)
-        if known is None or now_s - known.since_s > self._limits.ban_time_s:
-            known = self._failures[source] = _Failures(0, now_s)
-            self._failures.move_to_end(source)
-        known.count += 1
-        if known.count == self._limits.failures_before_ban:
-            known.since_s = now_s
-        _trim(self._failures)
+    def login_failed(self, address: str, user: str = "") -> None:
+        """One more failure of this source, and for this user name if one was given."""
+        self._count(self._failures, source_of(address), self._limits.failures_before_ban)
+        if user:
+            self._count(self._user_failures, user, self._limits.failures_per_user)
+
+    def login_succeeded(self, address: str, user: str) -> None:
+        """From this source the user gets in, whatever others try under the same name."""
+        self._homes[user, source_of(address)] = None
+        self._homes.move_to_end((user, source_of(address)))
+        _trim(self._homes)
 
     def is_banned(self, address: str) -> bool:
         """Whether this source has failed too often of late."""
-        most = self._limits.failures_before_ban
-        known = self._failures.get(_source(address))
+        return self._is_over(self._failures, source_of(address), self._limits.failures_before_ban)
+
+    def is_shut_out(self, user: str, address: str) -> bool:
+        """Whether this user may not log in from there, not even with the right password."""
+        if self.is_banned(address):
+            return True
+        at_home = (user, source_of(address)) in self._homes
+        return not at_home and self._is_over(
+            self._user_failures, user, self._limits.failures_per_user
+        )
+
+    def _count(self, failures: OrderedDict[str, _Failures], key: str, most: int) -> None:
+        now_s = self._seconds()
+        known = failures.get(key)
+        if known is None or now_s - known.since_s > self._limits.ban_time_s:
+            known = failures[key] = _Failures(0, now_s)
+            failures.move_to_end(key)
+        known.count += 1
+        if known.count == most:
+            known.since_s = now_s
+        _trim(failures)
+
+    def _is_over(self, failures: OrderedDict[str, _Failures], key: str, most: int) -> bool:
+        known = failures.get(key)
         if not most or known is None or known.count < most:
             return False
         return self._seconds() - known.since_s <= self._limits.ban_time_s
@@ -82,7 +106,7 @@ class Admission:
         """Whether one more DTLS hello of this source is worth a handshake object."""
         rate = self._limits.hellos_per_address_per_s
         most = max(1.0, rate)  # or a rate below one would never come to a hello
-        source = _source(address)
+        source = source_of(address)
         now_s = self._seconds()
         bucket = self._hellos.get(source)
         if bucket is None:
@@ -96,7 +120,8 @@ class Admission:
         return True
 
 
-def _source(address: str) -> str:
+def source_of(address: str) -> str:
+    """What counts as one source: an IPv4 address, or the /64 network of an IPv6 address."""
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:
@@ -108,6 +133,6 @@ def _source(address: str) -> str:
     return str(parsed)
 
 
-def _trim(table: OrderedDict[str, _Failures] | OrderedDict[str, _Bucket]) -> None:
+def _trim(table: OrderedDict[Any, Any]) -> None:
     while len(table) > MOST_ADDRESSES:
         table.popitem(last=False)

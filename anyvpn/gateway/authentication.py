@@ -10,14 +10,14 @@ from __future__ import annotations
 import hmac
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from anyvpn.errors import BackendFailed, LoginRejected
-from anyvpn.gateway.admission import Admission
+from anyvpn.gateway.admission import Admission, source_of
 from anyvpn.gateway.groups import Groups
 from anyvpn.gateway.login import (
     Admitted,
@@ -27,7 +27,8 @@ from anyvpn.gateway.login import (
     Outcome,
     Refused,
 )
-from anyvpn.gateway.login_answers import covers, fit_answers
+from anyvpn.gateway.login_answers import covers, fit_answers, readable_name
+from anyvpn.gateway.login_exchange import LoginAnswer, LoginPost
 from anyvpn.gateway.sessions import SessionRegistry
 from anyvpn.gateway.settings import GatewaySettings, ProfileBinding
 from anyvpn.model.authentication import (
@@ -72,33 +73,6 @@ FINISHED_TIME_S = 30.0
 """How long a client may ask for a verdict again that was lost on its way."""
 UNKNOWN_GROUP = "There is no such group. Please choose another one."
 BUSY = "Too many logins are in progress. Please try again later."
-
-
-@dataclass(frozen=True, slots=True)
-class LoginPost:
-    """One POST, with what its connection knows.
-
-    `certificates` are those that TLS verified; `certificate_problem` says why others were not
-    accepted. `server_name` is the name of the TLS handshake, `host` the one of the request.
-    """
-
-    message: ClientMessage
-    peer: str
-    host: str = ""
-    server_name: str = ""
-    path: str = "/"
-    login_cookie: str = field(default="", repr=False)
-    certificates: tuple[bytes, ...] = field(default=(), repr=False)
-    certificate_problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class LoginAnswer:
-    """What to send: a document with its cookies, or a status that says it all."""
-
-    status: int
-    document: bytes = field(default=b"", repr=False)
-    cookies: tuple[str, ...] = field(default=(), repr=False)
 
 
 class _Found(NamedTuple):
@@ -153,7 +127,7 @@ class LoginDesk:
         chosen, error = self._chosen(post.message, found)
         if found is None or self._begins_anew(post.message, found.login, chosen):
             if found is not None:
-                found.login.abort()
+                found.login.abandon()
             login = self._begin(post, chosen, error)
             if login is None:
                 return self._answer(post, None, Refused(BUSY))
@@ -211,9 +185,12 @@ class LoginDesk:
 
     def _begin(self, post: LoginPost, chosen: ProfileBinding | None, error: str) -> Login | None:
         limits, message = self._settings.limits, post.message
+        source = source_of(post.peer)
+        if len(self._logins) - len(self._forgetting) >= limits.pending_logins:
+            self._make_room()
         if (
             len(self._logins) - len(self._forgetting) >= limits.pending_logins
-            or self._pending[post.peer] >= limits.pending_logins_per_address
+            or self._pending[source] >= limits.pending_logins_per_address
         ):
             log.warn("Too many logins are in progress; one from {peer} is refused", peer=post.peer)
             return None
@@ -238,7 +215,7 @@ class LoginDesk:
         # Whoever typed a group's URL has chosen; Cisco's gateways show no list then either
         login.offers_groups = by_url is None or bool(error)
         self._logins[login.identifier] = login
-        self._pending[post.peer] += 1
+        self._pending[source] += 1
         self._server_names[login.identifier] = post.server_name
         detail = message.client.user_agent
         if post.certificate_problem:
@@ -246,6 +223,12 @@ class LoginDesk:
         self._tell(self._event(EventKind.LOGIN_STARTED, login, detail=detail))
         login.start()
         return login
+
+    def _make_room(self) -> None:
+        """Give the oldest login up whose client has not said anything after its first form."""
+        oldest = next((each for each in self._logins.values() if each.is_untouched), None)
+        if oldest is not None:
+            oldest.abort(BUSY)
 
     # --- answers of clients ---------------------------------------------------------------
 
@@ -278,7 +261,7 @@ class LoginDesk:
                 return token or LoginRejected("the browser's login brought no token")
             case Form():
                 answers = fit_answers(step, message.answers)
-                login.user = answers.get("username", "") or login.user
+                login.user = readable_name(answers.get("username", "")) or login.user
                 return answers
             case None:
                 return message.answers  # to a step that has its answer: it is not taken
@@ -287,12 +270,15 @@ class LoginDesk:
 
     async def _admit(self, login: Login, identity: Identity) -> Admitted:
         login.user = identity.user
+        if self._admission.is_shut_out(identity.user, login.request.peer_address):
+            raise LoginRejected("the right answers, but address or user are shut out for a while")
         policy = await self._settings.authorizer.authorize(identity, login.request)
         profiles = await self._profiles(identity, policy)
         request = login.request
         session, token = await self._registry.grant(
             identity, request.profile, policy, request.peer_address
         )
+        self._admission.login_succeeded(request.peer_address, identity.user)
         self._tell(
             replace(
                 self._event(EventKind.LOGIN_SUCCEEDED, login, detail=f"policy {policy.name}"),
@@ -326,11 +312,11 @@ class LoginDesk:
             return ()
 
     def _failed(self, login: Login, reason: str) -> None:
-        self._admission.login_failed(login.request.peer_address)
+        self._admission.login_failed(login.request.peer_address, login.user)
         self._tell(self._event(EventKind.LOGIN_FAILED, login, detail=reason))
 
     def _over(self, login: Login) -> None:
-        peer = login.request.peer_address
+        peer = source_of(login.request.peer_address)
         self._pending[peer] -= 1
         if not self._pending[peer]:
             del self._pending[peer]

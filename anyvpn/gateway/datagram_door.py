@@ -15,6 +15,7 @@ from typing import Protocol
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from anyvpn.dtls.handshake import Handshake
+from anyvpn.dtls.hello_cookies import HelloCookies
 from anyvpn.dtls.records import hello_session_id
 from anyvpn.errors import HandshakeFailed
 from anyvpn.model.channels import PeerPath, RecordKeys, Suite
@@ -70,10 +71,11 @@ class _Attempt:
 class _Expected:
     """What one identifier stands for."""
 
-    __slots__ = ("established", "owner", "pending")
+    __slots__ = ("established", "host", "owner", "pending")
 
-    def __init__(self, owner: DTLSOwner) -> None:
+    def __init__(self, owner: DTLSOwner, host: str) -> None:
         self.owner = owner
+        self.host = host
         self.established: _Attempt | None = None
         self.pending: _Attempt | None = None
 
@@ -87,7 +89,7 @@ class DatagramDoor:
     """All handshakes on the UDP side.
 
     `send` takes a path and datagrams; `hello_allowed` tells by host whether one more hello is
-    worth its cost.
+    worth its cost. With `cookies` a client must show that it receives what is sent to it.
     """
 
     def __init__(
@@ -95,17 +97,22 @@ class DatagramDoor:
         reactor: IReactorTime,
         send: Callable[[PeerPath, list[bytes]], object],
         hello_allowed: Callable[[str], bool],
+        cookies: HelloCookies | None = None,
     ) -> None:
         self._reactor = reactor
         self._send = send
         self._hello_allowed = hello_allowed
+        self._cookies = cookies
         self._expected: dict[bytes, _Expected] = {}
         self._by_path: dict[_PathKey, list[_Attempt]] = {}
 
-    def expect(self, identifier: bytes, owner: DTLSOwner) -> None:
-        """Let hellos with this session id or App-ID in; what it stood for before is forgotten."""
+    def expect(self, identifier: bytes, owner: DTLSOwner, host: str = "") -> None:
+        """Let hellos with this session id or App-ID in; what it stood for before is forgotten.
+
+        `host` is where the client's CSTP channel comes from: no other keeps it waiting.
+        """
         self.forget(identifier)
-        self._expected[identifier] = _Expected(owner)
+        self._expected[identifier] = _Expected(owner, host)
 
     def forget(self, identifier: bytes) -> None:
         """The tunnel is gone, and all its handshakes are; forgetting twice does no harm."""
@@ -147,16 +154,31 @@ class DatagramDoor:
                 if _key(attempt.path) == _key(path):  # or somebody repeats what he overheard
                     self._give(attempt, path, datagram)
                 return
+        host = path.host
         now_s = self._reactor.seconds()
-        if any(now_s - each.begun_at_s < BETWEEN_HANDSHAKES_S for each in expected.attempts):
-            return
-        if not self._hello_allowed(path.address[0]):
+        for attempt in expected.attempts:
+            is_foreign = attempt.path.host != host == expected.host
+            if now_s - attempt.begun_at_s < BETWEEN_HANDSHAKES_S and not is_foreign:
+                return
+        if not self._hello_allowed(host) or not self._cookie_shown(path, datagram):
             return
         if expected.pending is not None:
             self._drop(expected.pending)
         attempt = expected.pending = _Attempt(expected, path, hello_random, now_s)
         self._by_path.setdefault(_key(path), []).append(attempt)
         self._give(attempt, path, datagram)
+
+    def _cookie_shown(self, path: PeerPath, datagram: bytes) -> bool:
+        """Whether the hello brings the cookie of its address, if it must; else it is sent one."""
+        if self._cookies is None:
+            return True
+        try:
+            challenge = self._cookies.challenge(datagram, repr(_key(path)).encode())
+        except HandshakeFailed:
+            return False
+        if challenge is not None:
+            self._send(path, challenge)
+        return challenge is None
 
     def _give(self, attempt: _Attempt, path: PeerPath, datagram: bytes) -> None:
         handshake = attempt.handshake

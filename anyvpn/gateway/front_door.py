@@ -16,11 +16,10 @@ from anyvpn.errors import BackendFailed, PeerError
 from anyvpn.gateway.authentication import (
     ANNOUNCED_PROFILES_PATH,
     PROFILES_PATH,
-    LoginAnswer,
     LoginDesk,
-    LoginPost,
 )
 from anyvpn.gateway.http_connection import HTTPConnection, Request, Response
+from anyvpn.gateway.login_exchange import LoginAnswer, LoginPost
 from anyvpn.gateway.sessions import Session, SessionRegistry
 from anyvpn.gateway.settings import GatewaySettings
 from anyvpn.gateway.tls_contexts import verification_failure

@@ -13,6 +13,7 @@ from twisted.internet.protocol import Factory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from anyvpn.dtls.hello_cookies import HelloCookies
 from anyvpn.gateway.admission import Admission
 from anyvpn.gateway.authentication import LoginDesk
 from anyvpn.gateway.datagram_door import DatagramDoor
@@ -31,6 +32,7 @@ from anyvpn.packets.stream import TLSStream
 log = Logger()
 
 # Ours
+COOKIE_SECRET_BYTES = 32
 CLOSING_TIME_S = 3.0
 """How long clients that take nothing in may delay the end."""
 
@@ -73,7 +75,8 @@ class Gateway:
             random=random,
             token_time_s=settings.limits.token_time_s,
         )
-        self._door = DatagramDoor(reactor, datagrams.send, self._admission.hello_allowed)
+        cookies = HelloCookies(random(COOKIE_SECRET_BYTES)) if settings.dtls.verify_hellos else None
+        self._door = DatagramDoor(reactor, datagrams.send, self._admission.hello_allowed, cookies)
         datagrams.on_handshake = self._door.datagram_received
         parts = TunnelParts(reactor, self._registry, engine, self._door, self.tell, random)
         self._logins = LoginDesk(

@@ -124,7 +124,9 @@ class HTTPConnection:
                 self._take(event)
         except h11.RemoteProtocolError as error:
             # h11's hints: 400, 431, 501
-            self._refuse(error.error_status_hint, f"not HTTP as it should be: {error}")
+            # What follows the colon is what the peer sent, such as a password
+            why = str(error).partition(":")[0]
+            self._refuse(error.error_status_hint, f"not HTTP as it should be: {why}")
 
     def _take(self, event: object) -> None:
         match event:
@@ -238,6 +240,8 @@ class HTTPConnection:
             status_code=response.status, headers=list(response.headers), reason=response.reason
         )
         self._send(head)
+        if self._over:  # the connection broke at it
+            return
         rest, _ = self._http.trailing_data
         self._end()
         take_over()

@@ -162,6 +162,11 @@ class Login:
         else:
             waiting.callback(answer)
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether its client has not answered anything yet."""
+        return isinstance(self.outcome, Asked) and self._number == 1
+
     def next_outcome(self) -> Deferred[Outcome]:
         """What the client is to be told, as soon as it is known; cancelling it harms nothing."""
         if self.outcome is not None:
@@ -173,6 +178,12 @@ class Login:
     def asks_for_certificate(self) -> bool:
         """Whether the next connection is to bring a certificate."""
         return isinstance(self.outcome, Asked) and isinstance(self.outcome.step, CertificateRequest)
+
+    def abandon(self) -> None:
+        """The client begins again; an answer that it does not wait for counts as a wrong one."""
+        if not self.is_over and self._answer is None and self._run.asked:
+            self._hooks.failed(self, "the client did not wait for the verdict")
+        self.abort()
 
     def abort(self, text: str = TOO_LATE) -> None:
         """End it without a verdict, wherever it is."""

@@ -18,6 +18,14 @@ _OTHER_NAMES = MappingProxyType(
     }
 )
 
+# Ours
+LONGEST_NAME_CHARACTERS = 256
+
+
+def readable_name(name: str) -> str:
+    """A user name as it can be told to operators, however it was typed."""
+    return "".join(each if each.isprintable() else "?" for each in name[:LONGEST_NAME_CHARACTERS])
+
 
 def covers(form: Form, answers: FormAnswers) -> bool:
     """Whether there is an answer to all that the form asks of its user."""

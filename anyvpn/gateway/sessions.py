@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, Protocol
@@ -40,6 +41,9 @@ TOKEN_BYTES = 32
 LARGEST_SESSION_ID = 2**31 - 1
 
 
+_tunnel_ids = itertools.count(1)
+
+
 class SessionTunnel(Protocol):
     """What a session must know of its tunnel."""
 
@@ -56,10 +60,12 @@ class SessionTunnel(Protocol):
 class Session:
     """One session in this process: its record, its tunnel when there is one, its time limit."""
 
-    __slots__ = ("counters", "idle_s", "record", "timer", "tunnel")
+    __slots__ = ("counters", "idle_s", "record", "timer", "tunnel", "tunnel_id")
 
     def __init__(self, record: SessionRecord) -> None:
         self.record = record
+        self.tunnel_id = next(_tunnel_ids)
+        """The packet engine's number, of this process alone: others may grant the same one."""
         self.tunnel: SessionTunnel | None = None
         self.timer: IDelayedCall | None = None
         self.counters = Counters()
@@ -115,7 +121,11 @@ class SessionRegistry:
             session = _taken_up(record, now_s)
             if _is_over(session, now_s):
                 await self._store.remove(record.token_digest)
-            elif await self._lease_again(session):
+                continue
+            has_addresses = await self._lease_again(session)
+            if record.token_digest in self._by_digest:  # which is why they were taken
+                continue
+            if has_addresses:
                 self._add(session)
             else:
                 log.warn(
@@ -152,6 +162,7 @@ class SessionRegistry:
             await self._store.save(session.record)
         except BaseException:  # or nobody is in
             self._drop(session)
+            self._in_background(self._store.remove(session.record.token_digest), "removing")
             raise
         return session, token
 
@@ -170,11 +181,13 @@ class SessionRegistry:
             if _is_over(session, now_s):
                 await self._store.remove(digest)
                 return None
-            if not await self._lease_again(session):
+            has_addresses = await self._lease_again(session)
+            if digest in self._by_digest:  # which is why they were taken
+                session = self._by_digest[digest]
+            elif has_addresses:
+                self._add(session)
+            else:
                 return None
-            if digest in self._by_digest:
-                return self._by_digest[digest]
-            self._add(session)
         if self._reactor.seconds() >= session.times_out_at_s():
             self.end(session, EndReason.SESSION_TIMEOUT)
             return None
@@ -295,8 +308,6 @@ class SessionRegistry:
             self.end(session, EndReason.SESSION_TIMEOUT)
             return
         self._advance(session, TimePassed())
-        if not isinstance(session.record.state, Ended) and session.timer is None:
-            self._set_timer(session)
 
     def _count(self, user: str) -> int:
         return sum(1 for each in self._by_digest.values() if each.record.identity.user == user)

@@ -48,12 +48,14 @@ class DTLSSettings:
     """The UDP side: the port that clients are told, and which kinds are accepted.
 
     `psk` allows PSK-NEGOTIATE; `legacy` allows the CBC suites and Cisco's version 0x0100.
+    `verify_hellos` makes each client show first that it receives what is sent to its address.
     """
 
     enabled: bool = True
     port: int = 443
     psk: bool = True
     legacy: bool = False
+    verify_hellos: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class Limits:
     """Bounds on what peers may cost; times in seconds.
 
     `failures_before_ban` failed logins from one address within `ban_time_s` shut it out for
-    `ban_time_s`; 0 switches bans off.
+    `ban_time_s`; 0 switches bans off. `failures_per_user` counts those of one user name from
+    everywhere: then it gets in from addresses alone that it has got in from before.
     """
 
     handshake_time_s: float = 10.0
@@ -76,6 +79,7 @@ class Limits:
     pending_logins_per_address: int = 64
     token_time_s: float = 300.0
     failures_before_ban: int = 20
+    failures_per_user: int = 100
     ban_time_s: float = 300.0
     hellos_per_address_per_s: float = 20.0
 

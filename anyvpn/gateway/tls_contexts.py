@@ -110,7 +110,10 @@ def _note_verification(
 ) -> bool:
     """Let the handshake go on: whether a certificate is needed is decided per profile."""
     if not good:
-        subject = certificate.to_cryptography().subject.rfc4514_string()
+        try:
+            subject = certificate.to_cryptography().subject.rfc4514_string()
+        except ValueError:
+            subject = "an unreadable subject"
         reason = _VERIFY_ERRORS.get(error, f"OpenSSL's verification error {error}")
         connection.set_app_data(f"{reason} at depth {depth}: {subject}")
     return True

@@ -84,10 +84,10 @@ class Tunnel:
         self._dtls = dtls
         self._peer = peer
         self._limits = LivenessLimits(dpd_s=dpd_s)
-        # A client that comes back, or takes new keys, is as idle as it was
-        self._data_at_s = parts.reactor.seconds() - session.idle_s
+        self._data_at_s = 0.0
         self._look: IDelayedCall | None = None
         self._goodbye: Goodbye | None = None
+        self._told_unknown = False
         self._over = False
 
     def begin(self) -> None:
@@ -97,10 +97,12 @@ class Tunnel:
         self._stream.reader = self
         self._stream.encoding = settings.encoding
         parts.registry.connected(session, self, self._peer, settings.hostname)
-        tunnel_id = session.identifier
+        # A client that comes back, or takes new keys, is as idle as it was
+        self._data_at_s = parts.reactor.seconds() - session.idle_s
+        tunnel_id = session.tunnel_id
         parts.engine.attach(tunnel_id, settings.lease, (), settings.mtu_bytes, self)
         if self._dtls is not None:
-            parts.door.expect(self._dtls.identifier, self)
+            parts.door.expect(self._dtls.identifier, self, self._peer)
         self._tell(
             EventKind.TUNNEL_OPENED if is_new else EventKind.TUNNEL_RESUMED, self._description()
         )
@@ -162,8 +164,14 @@ class Tunnel:
                 self._lose(_last_words(goodbye))
         elif kind == PacketKind.TERMINATE:
             self._lose("the client terminates")
-        else:
-            log.debug("A packet of kind {kind} came on {channel}", kind=kind, channel=name.value)
+        elif not self._told_unknown:
+            self._told_unknown = True
+            log.info(
+                "{user} sends packets of unknown kinds, {kind} first, on {channel}",
+                user=self._session.record.identity.user,
+                kind=kind,
+                channel=name.value,
+            )
 
     def peer_moved(self, path: PeerPath) -> None:
         """The DTLS channel's peer has another address now."""
@@ -196,7 +204,7 @@ class Tunnel:
             return
         channel = DTLSChannel(keys, path, self._dtls.encoding, early_records)
         self._tell(EventKind.DTLS_UP, f"{suite.name} with {_place(path)}")
-        self._parts.engine.replace_channel(self._session.identifier, ChannelName.DTLS, channel)
+        self._parts.engine.replace_channel(self._session.tunnel_id, ChannelName.DTLS, channel)
         self._look_later(self._parts.reactor.seconds())
 
     def dtls_closed(self, reason: str) -> None:
@@ -234,7 +242,7 @@ class Tunnel:
 
     def _look_at(self, name: ChannelName, now_s: float) -> float:
         """Probe a silent channel, give a dead one up; gives the moment of the next look."""
-        engine, tunnel_id = self._parts.engine, self._session.identifier
+        engine, tunnel_id = self._parts.engine, self._session.tunnel_id
         activity = engine.activity(tunnel_id, name)
         if activity is None or self._over:
             return NEVER_S
@@ -268,19 +276,19 @@ class Tunnel:
         return min(ends_at_s, idle_at_s)
 
     def _last_data_at_s(self) -> float:
-        counters = self._parts.engine.counters(self._session.identifier)
+        counters = self._parts.engine.counters(self._session.tunnel_id)
         return max(self._data_at_s, counters.data_at_s)
 
     # --- the end ----------------------------------------------------------------------------
 
     def _drop_dtls(self, reason: str) -> None:
-        self._parts.engine.replace_channel(self._session.identifier, ChannelName.DTLS, None)
+        self._parts.engine.replace_channel(self._session.tunnel_id, ChannelName.DTLS, None)
         self._tell(EventKind.DTLS_DOWN, reason)
 
     def _send_disconnect(self) -> None:
         if not self._over:
             self._parts.engine.send_control(
-                self._session.identifier, ChannelName.CSTP, PacketKind.DISCONNECT, b""
+                self._session.tunnel_id, ChannelName.CSTP, PacketKind.DISCONNECT, b""
             )
 
     def _lose(self, reason: str) -> None:
@@ -299,7 +307,7 @@ class Tunnel:
             self._look.cancel()
         if self._dtls is not None:
             self._parts.door.forget(self._dtls.identifier)
-        tunnel_id = self._session.identifier
+        tunnel_id = self._session.tunnel_id
         counters = self._parts.engine.counters(tunnel_id)
         self._session.idle_s = self._parts.reactor.seconds() - self._last_data_at_s()
         self._parts.engine.detach(tunnel_id)
@@ -330,7 +338,7 @@ class Tunnel:
 
 
 def _place(path: PeerPath) -> str:
-    host, port = path.address[0].removeprefix("::ffff:"), path.address[1]
+    host, port = path.host, path.address[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from anyvpn.dtls import psk
 from anyvpn.dtls.suites import PSK_SUITES, Choice, Mode, choose_suite
 from anyvpn.gateway.settings import DTLSSettings
 from anyvpn.model.channels import Suite
@@ -163,7 +162,7 @@ def _choose_dtls(offer: TunnelOffer, policy: GroupPolicy, dtls: DTLSSettings) ->
     choice = choose_suite(
         offer.dtls12_suites,
         offer.dtls_suites,
-        psk=dtls.psk and psk.AVAILABLE,
+        psk=dtls.psk,
         legacy=dtls.legacy,
     )
     if choice is not None and choice.mode is Mode.RESUMPTION and not offer.dtls_master_secret:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+# From IPv6 (RFC 4291, section 2.5.5.2)
+MAPPED_IPV4 = "::ffff:"
+
 # From the protocol (protocol reference, section 12.6)
 RECORD_HEADER_BYTES = 13
 UDP_HEADER_BYTES = 8
@@ -33,6 +36,11 @@ class PeerPath:
     socket_index: int
     address: tuple[str, int] | tuple[str, int, int, int]
     local_address: str = ""
+
+    @property
+    def host(self) -> str:
+        """The peer's address as people write it: an IPv4 address without its IPv6 mapping."""
+        return self.address[0].removeprefix(MAPPED_IPV4)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,10 @@ def load_gateway(file: Path, reactor: Reactor) -> LoadedGateway:
     return LoadedGateway(
         file=draft.document.file,
         settings=_settings(
-            draft, built, gateway, DTLSSettings(dtls.enabled, port, dtls.psk, dtls.legacy)
+            draft,
+            built,
+            gateway,
+            DTLSSettings(dtls.enabled, port, dtls.psk, dtls.legacy, dtls.verify_hellos),
         ),
         contexts=contexts,
         tun=built["tun",],

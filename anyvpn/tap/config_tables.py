@@ -157,6 +157,10 @@ class DTLSTable:
         default=False,
         metadata={"help": "Whether old clients may use CBC suites and Cisco's first DTLS."},
     )
+    verify_hellos: bool = attrs.field(
+        default=False,
+        metadata={"help": "Whether a client must first answer a cookie (HelloVerifyRequest)."},
+    )
 
 
 @attrs.frozen
@@ -206,6 +210,7 @@ _LIMIT_HELP = {
     "pending_logins_per_address": "Logins under way at a time from one address.",
     "token_time_s": "Seconds from the login until the tunnel must be there.",
     "failures_before_ban": "Failed logins of one address until it is shut out; 0: never.",
+    "failures_per_user": "Failed logins of one user until only known addresses help it; 0: never.",
     "ban_time_s": "Seconds that it is shut out, and within which its failures count.",
     "hellos_per_address_per_s": "DTLS handshakes that one address may begin in a second.",
 }

@@ -23,7 +23,6 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from anyvpn.dtls import psk
 from anyvpn.errors import AnyvpnError, StartUpFailed
 from anyvpn.gateway.gateway import Gateway
 from anyvpn.interfaces import ITunDevice
@@ -129,7 +128,7 @@ class GatewayService(MultiService):
         where = ", ".join(each.text for each in loaded.listen)
         udp = "off"
         if dtls.enabled:
-            kinds = {"PSK": dtls.psk and psk.AVAILABLE, "resumption": True, "legacy": dtls.legacy}
+            kinds = {"PSK": dtls.psk, "resumption": True, "legacy": dtls.legacy}
             shown = ", ".join(f"{kind} {_yes(there)}" for kind, there in kinds.items())
             udp = f"on UDP port {dtls.port} ({shown})"
         offloads = _yes(device is not None and device.vnet_header_bytes > 0)

@@ -45,6 +45,7 @@ MAXIMUM_ANSWERS = 64
 MAXIMUM_ANSWER_CHARACTERS = 64 * 1024
 _MAXIMUM_MAC_ADDRESSES = 32
 _MAXIMUM_CAPABILITIES = 64
+_MAXIMUM_DESCRIPTION_CHARACTERS = 256
 
 
 def read_client_message(body: bytes) -> ClientMessage:
@@ -142,7 +143,7 @@ def _attribute(element: Element | None, name: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(text.split())[:_MAXIMUM_DESCRIPTION_CHARACTERS]
 
 
 def _write_description(root: Element, client: ClientDescription) -> None:

@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from anyvpn.backends.sessions_memory import MemorySessions
 from anyvpn.gateway.admission import Admission
-from anyvpn.gateway.authentication import LoginAnswer, LoginDesk, LoginPost
+from anyvpn.gateway.authentication import LoginDesk
+from anyvpn.gateway.login_exchange import LoginAnswer, LoginPost
 from anyvpn.gateway.sessions import SessionRegistry
 from anyvpn.gateway.settings import GatewaySettings, Limits, ProfileBinding
 from anyvpn.model.authentication import (

@@ -142,7 +142,8 @@ class ForgettingTests:
             case "closed":
                 client.close()
             case "failed":
-                scene.give(HERE, b"\x15\xfe\xfd" + bytes(7) + b"\x09\x00\x02\x02\x28")
+                key_exchange = b"\x10" + bytes(3) + b"\x00\x01" + bytes(6)
+                scene.give(HERE, b"\x16\xfe\xfd" + bytes(7) + b"\x09\x00\x0c" + key_exchange)
             case "hung":
                 for _ in range(100):
                     scene.clock.advance(1)

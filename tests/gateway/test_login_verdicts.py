@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from twisted.internet.defer import Deferred
+
 from anyvpn.errors import AccessDenied, BackendFailed
 from anyvpn.gateway.settings import Limits
-from anyvpn.model.authentication import Form, Manifest
+from anyvpn.interfaces import IDialogue
+from anyvpn.model.authentication import PASSWORD_FORM, Form, Identity, Manifest
 from anyvpn.model.client_profile import ClientProfile
 from anyvpn.model.downloads import DownloadHints
 from anyvpn.model.events import EventKind
@@ -100,6 +103,55 @@ class BanTests(LoginDeskCase):
         for _ in range(4):
             self.client.reply(username="bob", password="wrong")
         self.assertEqual(self.client.init().status, 403)
+
+
+class UserLimitTests(LoginDeskCase):
+    limits = replace(LoginDeskCase.limits, failures_per_user=4, ban_time_s=300.0)
+
+    def guess_from_everywhere(self) -> None:
+        for number in range(4):
+            self.other_client(f"198.51.100.{number}").log_in("bob", "guess")
+
+    def test_a_name_that_is_guessed_at_is_shut_out_even_with_the_right_password(self) -> None:
+        self.guess_from_everywhere()
+        self.assertEqual(self.client.log_in("bob").form.error, "Login failed.")
+        self.assertIn("shut out", self.failures()[-1])
+        self.assertTrue(self.other_client("192.0.2.7").log_in("alice").token)
+
+    def test_its_owner_gets_in_from_where_he_was_before(self) -> None:
+        self.assertTrue(self.client.log_in("bob").token)
+        self.guess_from_everywhere()
+        self.assertTrue(self.client.log_in("bob").token)
+
+    def test_time_lets_it_in_again(self) -> None:
+        self.guess_from_everywhere()
+        self.clock.advance(301)
+        self.assertTrue(self.client.log_in("bob").token)
+
+    def test_a_name_is_kept_readable_and_short(self) -> None:
+        self.client.log_in("bob\x1b[2J" + "x" * 5000, "guess")
+        [event] = self.listener.of(EventKind.LOGIN_FAILED)
+        self.assertEqual(len(event.user), 256)
+        self.assertTrue(event.user.startswith("bob?[2J"))
+
+    def test_a_volley_of_guesses_tells_no_more_than_the_ban_allows(self) -> None:
+        waiting: list[Deferred[None]] = []
+
+        async def slow(dialogue: IDialogue) -> Identity:
+            await dialogue.ask(PASSWORD_FORM)
+            waiting.append(Deferred())
+            await waiting[-1]
+            return Identity("bob")
+
+        self.open_desk(script=slow)
+        self.client.init()
+        verdict = self.client.start(self.client.reply_message({"username": "bob"}))
+        for _ in range(20):
+            self.admission.login_failed("192.0.2.1")
+        waiting[0].callback(None)
+        self.assertEqual(
+            self.client.take(self.successResultOf(verdict)).form.error, "Login failed."
+        )
 
 
 class SuccessTests(LoginDeskCase):
@@ -227,9 +279,33 @@ class PendingTests(LoginDeskCase):
         self.assertIsInstance(self.other_client("198.51.100.1").init().step, Form)
 
     def test_all_logins_are_limited(self) -> None:
-        for number in range(5):
-            self.other_client(f"198.51.100.{number}").init()
-        self.assertTrue(self.client.init().refusal)
+        others = [self.other_client(f"198.51.100.{number}") for number in range(5)]
+        for other in others:
+            other.init()
+        self.assertIsInstance(self.client.init().step, Form)
+        self.assertTrue(others[0].reply(username="alice", password=RIGHT_PASSWORD))
+        self.assertLessEqual(len(self.desk), 7)
+
+    def test_networks_of_one_host_are_one_address(self) -> None:
+        for number in range(3):
+            self.other_client(f"2001:db8::{number}").init()
+        self.assertTrue(self.other_client("2001:db8::ffff").init().refusal)
+        self.assertIsInstance(self.other_client("2001:db8:1::1").init().step, Form)
+
+    def test_answers_that_nobody_waits_for_count_as_wrong_ones(self) -> None:
+        waiting: list[Deferred[None]] = []
+
+        async def slow(dialogue: IDialogue) -> Identity:
+            await dialogue.ask(PASSWORD_FORM)
+            waiting.append(Deferred())
+            await waiting[-1]
+            return Identity("alice")
+
+        self.open_desk(script=slow)
+        self.client.init()
+        self.client.start(self.client.reply_message({"username": "alice", "password": "guess"}))
+        self.client.init()
+        self.assertEqual(self.failures(), ["the client did not wait for the verdict"])
 
     def test_a_login_that_ends_makes_room(self) -> None:
         clients = [self.other_client() for _ in range(3)]
