@@ -46,6 +46,13 @@ class ConnectionTests:
         assert door.connection_refusal(HOST) == ""
         assert door.connection_refusal(HOST) != ""
 
+    def test_the_others_of_its_source_still_count(self) -> None:
+        door = admission(Limits(connections_per_address=3))
+        for _ in range(3):
+            door.connection_refusal(HOST)
+        door.connection_closed(HOST)
+        assert [door.connection_refusal(HOST) == "" for _ in range(2)] == [True, False]
+
     def test_one_that_was_refused_counts_for_nothing(self) -> None:
         door = admission(Limits(connections=3, connections_per_address=1))
         for _ in range(10):
@@ -190,3 +197,16 @@ class MemoryTests:
             True,
             True,
         ]
+
+    def test_who_fails_again_after_a_ban_is_not_among_the_oldest(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(admission_module, "MOST_ADDRESSES", 2)
+        clock = Clock()
+        door = admission(Limits(failures_before_ban=1, ban_time_s=100.0), clock)
+        door.login_failed(HOST)
+        door.login_failed(OTHER_HOST)
+        clock.advance(101)
+        door.login_failed(HOST)
+        door.login_failed("192.0.2.3")
+        assert door.is_banned(HOST)

@@ -116,12 +116,13 @@ class HandshakeTests:
         assert keys is not None
         early = application_record(replace(keys, write_sequence=1 << 16), b"early")
         late = application_record(replace(keys, write_sequence=1 << 17), b"late")
+        (handshake,) = owner.live_handshakes()
         scene.give(HERE, early, *finish)
+        assert handshake.early_records == []
         scene.give(HERE, late)
+        assert handshake.early_records == []
         (established,) = owner.established
         assert established.early_records == (early,)
-        (handshake,) = owner.live_handshakes()
-        assert handshake.early_records == []
 
     def test_one_that_cannot_go_on_is_gone_and_makes_room_at_once(self) -> None:
         scene = Scene()

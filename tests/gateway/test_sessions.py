@@ -155,6 +155,14 @@ class TunnelTests(SessionsCase):
         self.assertEqual(tunnel.told, [])
         self.assertEqual(self.ends(), [])
 
+    def test_a_tunnel_that_was_lost_hears_no_more(self) -> None:
+        session, _ = self.grant()
+        lost = self.connect(session)
+        self.registry.tunnel_lost(session, lost)
+        self.connect(session)
+        self.registry.end(session, EndReason.LOGOUT)
+        self.assertEqual(lost.told, [])
+
     def test_one_that_is_not_resumed_in_time_gives_its_addresses_back(self) -> None:
         session, token = self.grant()
         self.registry.tunnel_lost(session, self.connect(session))

@@ -6,8 +6,10 @@ from dataclasses import replace
 from ipaddress import IPv4Interface
 
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
 
 from anyvpn.errors import BackendFailed
+from anyvpn.gateway.sessions import Session
 from anyvpn.model.authentication import Identity
 from anyvpn.model.session import Dormant, Ended, EndReason, Granted
 from anyvpn.model.tunnel_settings import Lease
@@ -92,7 +94,11 @@ class RestartTests(SessionsCase):
         self.connect(session)
         record = session.record
         completed(self.store.save(replace(record, lease=Lease(IPv4Interface("10.8.0.2/24"), None))))
-        self.assertEqual(self.restart(), 0)
+        with capturedLogs() as logged:
+            self.assertEqual(self.restart(), 0)
+        text = f"Session {session.identifier} of alice cannot be resumed: its addresses are taken"
+        self.assertIn(text, [formatEvent(each) for each in logged])
+        self.assertIsNone(self.saved(session))
         self.assertIsNone(self.find(token))
         self.assertEqual(self.lent(), 0)
 
@@ -155,7 +161,9 @@ class ForeignSessionTests(SessionsCase):
         completed(error_of(self.registry.find(self.token), BackendFailed))
 
 
-class SlowStoreTests(SessionsCase):
+class SlowBackendTests(SessionsCase):
+    """Clients that come while store or pools are still at work for the same session."""
+
     def setUp(self) -> None:
         super().setUp()
         self.slow = self.store = SlowSessions()
@@ -164,21 +172,54 @@ class SlowStoreTests(SessionsCase):
         self.connect(session)
         self.registry.suspend()
         self.open_registry()
-        self.slow.gate = self.gate = Deferred[None]()
 
-    def test_two_connects_at_the_same_time_find_one_session(self) -> None:
-        first, second = (Deferred.fromCoroutine(self.registry.find(self.token)) for _ in range(2))
-        self.gate.callback(None)
-        found = result_of(first)
-        self.assertIsNotNone(found)
-        self.assertIs(result_of(second), found)
-        self.assertEqual(self.lent(), 2)
+    def slow_down(self, backend: str) -> Deferred[None]:
+        """Let store or pools wait for what this gives."""
+        gate = Deferred[None]()
+        if backend == "store":
+            self.slow.gate = gate
+        else:
+            self.addresses.gate = gate
+        return gate
 
-    def test_a_client_may_be_faster_than_the_restart(self) -> None:
-        finding = Deferred.fromCoroutine(self.registry.find(self.token))
-        restoring = Deferred.fromCoroutine(self.registry.restore())
-        self.gate.callback(None)
-        session = result_of(finding)
-        self.assertEqual(result_of(restoring), 1)
+    def assert_only(self, session: Session | None) -> None:
+        assert session is not None
         self.assertEqual(self.registry.all(), (session,))
         self.assertEqual(self.lent(), 2)
+        self.assertIsNotNone(self.saved(session))
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+
+    def test_two_connects_at_the_same_time_find_one_session(self) -> None:
+        for backend in ("store", "pools"):
+            with self.subTest(backend=backend):
+                self.setUp()
+                gate = self.slow_down(backend)
+                first, second = (
+                    Deferred.fromCoroutine(self.registry.find(self.token)) for _ in range(2)
+                )
+                gate.callback(None)
+                found = result_of(first)
+                self.assertIs(result_of(second), found)
+                self.assert_only(found)
+
+    def test_a_client_may_be_faster_than_the_restart(self) -> None:
+        for backend in ("store", "pools"):
+            with self.subTest(backend=backend):
+                self.setUp()
+                gate = self.slow_down(backend)
+                finding = Deferred.fromCoroutine(self.registry.find(self.token))
+                restoring = Deferred.fromCoroutine(self.registry.restore())
+                gate.callback(None)
+                self.assertEqual(result_of(restoring), 1)
+                self.assert_only(result_of(finding))
+
+    def test_or_slower(self) -> None:
+        for backend in ("store", "pools"):
+            with self.subTest(backend=backend):
+                self.setUp()
+                gate = self.slow_down(backend)
+                restoring = Deferred.fromCoroutine(self.registry.restore())
+                finding = Deferred.fromCoroutine(self.registry.find(self.token))
+                gate.callback(None)
+                self.assertEqual(result_of(restoring), 1)
+                self.assert_only(result_of(finding))

@@ -75,6 +75,7 @@ class Secured:
         contexts: ServerContexts,
         server_name: bytes = b"",
         context: SSL.Context | None = None,
+        session: SSL.Session | None = None,
     ) -> None:
         self.server = SSL.Connection(contexts.default, None)
         self.server.set_accept_state()
@@ -82,6 +83,11 @@ class Secured:
         self.client.set_connect_state()
         if server_name:
             self.client.set_tlsext_host_name(server_name)
+        if session is not None:
+            self.client.set_session(session)
+        self.shake_hands()
+
+    def shake_hands(self) -> None:
         ends = (self.client, self.server)
         for _ in range(4):
             for end, other in (ends, ends[::-1]):
@@ -203,6 +209,31 @@ class ProtocolTests:
         for name in connection.get_cipher_list():
             assert name.startswith(("ECDHE-", "TLS_"))
             assert "GCM" in name or "CHACHA20" in name
+
+    def test_no_session_is_resumed(self, identities: tuple[TLSIdentity, ...]) -> None:
+        contexts = ServerContexts(TLSSettings(identities))
+        context = client_context()
+        context.set_max_proto_version(SSL.TLS1_2_VERSION)
+        first = Secured(contexts, context=context)
+        session = first.client.get_session()
+        assert session is not None
+        second = Secured(contexts, context=context, session=session)
+        assert second.client.master_key() != first.client.master_key()
+
+    def test_nothing_is_negotiated_again(self, identities: tuple[TLSIdentity, ...]) -> None:
+        context = client_context()
+        context.set_max_proto_version(SSL.TLS1_2_VERSION)
+        secured = Secured(ServerContexts(TLSSettings(identities)), context=context)
+        client, server = secured.client, secured.server
+        client.renegotiate()
+        with suppress(SSL.WantReadError):
+            client.do_handshake()
+        server.bio_write(client.bio_read(65536))
+        with suppress(SSL.WantReadError):  # no data came
+            server.recv(1)
+        client.bio_write(server.bio_read(65536))
+        with pytest.raises(SSL.Error, match="no renegotiation"):
+            client.do_handshake()
 
 
 class ClientCertificateTests:
