@@ -8,6 +8,7 @@ from collections.abc import Callable
 from twisted.internet.task import Clock
 
 from anyvpn.dtls.handshake import Handshake
+from anyvpn.dtls.hello_cookies import HelloCookies
 from anyvpn.dtls.psk import ClientPSK, ServerPSK
 from anyvpn.dtls.records import ALERT, RecordSealer
 from anyvpn.dtls.resumption import ClientResumption, ServerResumption
@@ -91,20 +92,24 @@ class Owner:
 class Scene:
     """A door, its clock, and what it has sent."""
 
-    def __init__(self, hello_allowed: Callable[[str], bool] = lambda host: True) -> None:
+    def __init__(
+        self,
+        hello_allowed: Callable[[str], bool] = lambda host: True,
+        cookies: HelloCookies | None = None,
+    ) -> None:
         self.clock = Clock()
         self.clock.advance(1000)
         self.random = counting_random(1)
-        self.door = DatagramDoor(self.clock, self._send, hello_allowed)
+        self.door = DatagramDoor(self.clock, self._send, hello_allowed, cookies)
         self._sent: list[tuple[PeerPath, bytes]] = []
 
     def _send(self, path: PeerPath, datagrams: list[bytes]) -> None:
         self._sent += [(path, each) for each in datagrams]
 
-    def owner(self, kind: str = "psk", identifier: bytes = IDENTIFIER) -> Owner:
-        """A tunnel that the door expects hellos for."""
+    def owner(self, kind: str = "psk", identifier: bytes = IDENTIFIER, host: str = "") -> Owner:
+        """A tunnel that the door expects hellos for, its CSTP channel with that host."""
         owner = Owner(kind, identifier, self.random)
-        self.door.expect(identifier, owner)
+        self.door.expect(identifier, owner, host)
         return owner
 
     def client(self, owner: Owner, path: PeerPath = HERE, *, knows_secret: bool = True) -> Client:

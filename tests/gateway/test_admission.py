@@ -138,6 +138,65 @@ class BanTests:
         assert door.is_banned(same)
 
 
+class UserTests:
+    """Guesses at one user's password, from wherever they come."""
+
+    limits = Limits(failures_before_ban=0, failures_per_user=3, ban_time_s=100.0)
+
+    def guess(self, door: Admission, times: int, user: str = "alice") -> None:
+        for number in range(times):
+            door.login_failed(f"198.51.100.{number}", user)
+
+    def test_too_many_shut_the_user_out_for_a_time(self) -> None:
+        clock = Clock()
+        door = admission(self.limits, clock)
+        self.guess(door, 2)
+        assert not door.is_shut_out("alice", HOST)
+        self.guess(door, 1)
+        assert door.is_shut_out("alice", HOST)
+        assert not door.is_shut_out("bob", HOST)
+        assert not door.is_banned(HOST)
+        clock.advance(101)
+        assert not door.is_shut_out("alice", HOST)
+
+    def test_where_the_user_got_in_before_the_door_stays_open(self) -> None:
+        door = admission(self.limits)
+        door.login_succeeded("2001:db8::1", "alice")
+        self.guess(door, 5)
+        assert not door.is_shut_out("alice", "2001:db8::2")  # one network, one source
+        assert door.is_shut_out("alice", HOST)
+
+    def test_anothers_success_opens_nothing(self) -> None:
+        door = admission(self.limits)
+        door.login_succeeded(HOST, "bob")
+        self.guess(door, 5)
+        assert door.is_shut_out("alice", HOST)
+
+    def test_a_source_that_is_banned_is_shut_out_at_home_too(self) -> None:
+        door = admission(Limits(failures_before_ban=1))
+        door.login_succeeded(HOST, "alice")
+        door.login_failed(HOST)
+        assert door.is_shut_out("alice", HOST)
+
+    def test_failures_without_a_name_count_for_no_user(self) -> None:
+        door = admission(self.limits)
+        self.guess(door, 5, user="")
+        assert not door.is_shut_out("", HOST)
+
+    def test_zero_switches_it_off(self) -> None:
+        door = admission(Limits(failures_before_ban=0, failures_per_user=0))
+        self.guess(door, 200)
+        assert not door.is_shut_out("alice", HOST)
+
+    def test_memory_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(admission_module, "MOST_ADDRESSES", 10)
+        door = admission(self.limits)
+        for number in range(50):
+            door.login_failed(HOST, f"user {number}")
+            door.login_succeeded(HOST, f"user {number}")
+        assert len(door._user_failures) == len(door._homes) == 10
+
+
 class HelloTests:
     def test_a_burst_of_a_seconds_worth_is_let_in(self) -> None:
         door = admission(Limits(hellos_per_address_per_s=5.0))

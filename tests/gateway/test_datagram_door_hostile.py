@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from anyvpn.dtls.hello_cookies import HelloCookies
 from anyvpn.dtls.records import ALERT, RecordSealer
 from anyvpn.gateway.admission import Admission
 from anyvpn.gateway.datagram_door import HELLO_TIME_S
@@ -70,6 +71,76 @@ class HelloLimitTests:
             scene.give(path, scene.client(owner).hello())
         assert sum(owner.begun for owner in owners) == 20
         assert scene.give(HERE, scene.client(owners[-1]).hello()) != []
+
+
+class ForeignHelloTests:
+    """Somebody overheard the identifier, and sends hellos from elsewhere."""
+
+    def test_it_does_not_keep_the_client_waiting(self) -> None:
+        scene = Scene()
+        owner = scene.owner(host=HERE.host)
+        assert scene.give(ELSEWHERE, scene.client(owner, ELSEWHERE).hello()) != []
+        scene.client(owner).shake_hands()
+        assert [each.path for each in owner.established] == [HERE]
+        assert len(owner.live_handshakes()) == 1
+
+    def test_it_waits_for_its_own_turn(self) -> None:
+        scene = Scene()
+        owner = scene.owner(host=HERE.host)
+        finish = scene.client(owner).last_flight()
+        for path in (ELSEWHERE, ANYWHERE):
+            assert scene.give(path, scene.client(owner, path).hello()) == []
+        scene.give(HERE, *finish)
+        assert len(owner.established) == 1
+
+    def test_strangers_keep_each_other_waiting(self) -> None:
+        scene = Scene()
+        owner = scene.owner(host=HERE.host)
+        assert scene.give(ELSEWHERE, scene.client(owner, ELSEWHERE).hello()) != []
+        assert scene.give(ANYWHERE, scene.client(owner, ANYWHERE).hello()) == []
+
+
+class CookieTests:
+    """Where the operator wants clients to show that they receive what is sent to them."""
+
+    @kinds
+    def test_a_client_that_brings_its_cookie_comes_in(self, kind: str) -> None:
+        scene = Scene(cookies=HelloCookies(b"secret"))
+        owner = scene.owner(kind)
+        scene.client(owner).shake_hands()
+        assert len(owner.established) == 1
+
+    def test_nothing_is_kept_before_that(self) -> None:
+        scene = Scene(cookies=HelloCookies(b"secret"))
+        owner = scene.owner()
+        (challenge,) = scene.give(HERE, scene.client(owner).hello())
+        assert challenge[13] == 3  # HelloVerifyRequest
+        assert owner.begun == 0
+        assert scene.is_idle()
+
+    def test_a_cookie_is_of_use_at_its_address_only(self) -> None:
+        scene = Scene(cookies=HelloCookies(b"secret"))
+        owner = scene.owner()
+        client = scene.client(owner)
+        (hello,) = client.answers(scene.give(HERE, client.hello()))
+        neighbour = PeerPath(HERE.socket_index, (HERE.host, 50_009), HERE.local_address)
+        for path in (ELSEWHERE, neighbour):
+            (answer,) = scene.give(path, hello)
+            assert answer[13] == 3
+        assert owner.begun == 0
+        scene.give(HERE, hello)
+        assert owner.begun == 1
+
+    def test_challenges_count_as_hellos(self) -> None:
+        scene = Scene(lambda host: False, HelloCookies(b"secret"))
+        owner = scene.owner()
+        assert scene.give(HERE, scene.client(owner).hello()) == []
+
+    def test_half_a_hello_gets_no_answer(self) -> None:
+        scene = Scene(cookies=HelloCookies(b"secret"))
+        owner = scene.owner()
+        assert scene.give(HERE, *fragments(scene.client(owner).hello(), 70)) == []
+        assert owner.begun == 0
 
 
 class ImpostorTests:
