@@ -217,6 +217,11 @@ class RecordOpener:
         else:
             self._aead = AESGCM(keys.read.key)
 
+    @property
+    def highest(self) -> int:
+        """The highest sequence number of a good record so far; -1 before the first."""
+        return self._highest
+
     def open(self, record: bytes | memoryview) -> bytes | None:
         """The payload of one whole record, or None for one that is not good."""
         opened = self.open_records((bytes(record),))

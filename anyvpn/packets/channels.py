@@ -44,8 +44,7 @@ class LiveDTLSChannel(_Times):
 
     It is `quiet` while the client sends its data over CSTP although this channel is there: then
     it carries none of ours either, until a record authenticates (protocol reference, 13.3).
-    `head` is what every data record of the peer begins with. `moved_by` is the sequence number
-    of the record that last moved the channel to another path.
+    `head` is what every data record of the peer begins with.
     """
 
     __slots__ = (
@@ -54,7 +53,6 @@ class LiveDTLSChannel(_Times):
         "_sender",
         "expander",
         "head",
-        "moved_by",
         "opener",
         "path",
         "quiet",
@@ -69,7 +67,6 @@ class LiveDTLSChannel(_Times):
         self.tunnel_id = tunnel_id
         self.path = channel.path
         self.quiet = False
-        self.moved_by = -1
         self.head = bytes((APPLICATION_DATA,)) + keys.version + keys.epoch.to_bytes(2, "big")
         self.opener = RecordOpener(keys)
         encoding = channel.encoding

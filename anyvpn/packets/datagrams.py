@@ -146,8 +146,7 @@ class _DatagramSocket:
     def doRead(self) -> None:
         """Read what waits, up to a bound, and hand it over by sender."""
         batches: dict[tuple[SocketAddress, bytes], list[bytes]] = {}
-        with suppress(BlockingIOError):  # all that waited is read
-            self._receive(batches)
+        self._receive(batches)
         for (address, local), datagrams in batches.items():
             path = PeerPath(self._index, address, self._local_text(local) if local else "")
             try:
@@ -164,6 +163,12 @@ class _DatagramSocket:
                 data, ancillary, _, address = receive(_LONGEST_DATAGRAM_BYTES, _ANCILLARY_BYTES)
             except ConnectionError:
                 continue  # an ICMP message about something that we sent
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # Such as no memory now; the reactor would take the socket away for good
+                log.error("{socket} cannot receive: {why}", socket=self.logPrefix(), why=error)
+                return
             segment_bytes = 0
             local = b""
             for level, _, value in ancillary:

@@ -315,11 +315,14 @@ class PythonPacketEngine:
             if name is ChannelName.CSTP and tunnel.dtls is not None:
                 tunnel.dtls.quiet = True
             self._guard(tunnel, partial(self._data_received, tunnel, packets, now_s))
-        for kind, payload in others:
+        last_probe = next((each for each in reversed(others) if each[0] == _DPD_REQUEST), None)
+        for other in others:
+            kind, payload = other
             if tunnel.detached or channel is None or _channel(tunnel, name) is not channel:
                 return
             if kind == _DPD_REQUEST:
-                if len(payload) <= LONGEST_SENT_BYTES:
+                # One answer shows that we are there; a flood of probes is not worth more
+                if other is last_probe and len(payload) <= LONGEST_SENT_BYTES:
                     answer = partial(channel.send_control, _DPD_RESPONSE, payload, now_s)
                     self._guard(tunnel, answer)
             elif kind not in _SEEN_IN_ACTIVITY:

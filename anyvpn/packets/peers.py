@@ -4,35 +4,45 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 
 from anyvpn.model.channels import PeerPath
 from anyvpn.packets.channels import LiveDTLSChannel
 
 # Ours
-TRIALS_PER_S = 128
-"""How many records from unknown addresses are tried in a second, at channels of the same host
-and, counted apart, at all others: 256 trials cost less than a millisecond, and strangers cannot
-use up what clients behind a NAT need."""
+TRIALS_PER_HOST_PER_S = 2048
+TRIALS_PER_S = 16_384
+"""How many records from unknown addresses are tried in a second at channels, for one host and for
+all: a trial costs a few microseconds. One stranger cannot use up what a client needs that moves."""
+MOST_HOSTS = 4096
 
 _Key = tuple[int, tuple[str, int] | tuple[str, int, int, int]]
 
 
-class _Budget:
-    """So many of something in each second."""
+class _Trials:
+    """What is left of a second's trials."""
 
-    __slots__ = ("_left", "_second")
+    __slots__ = ("_by_host", "_left", "_second")
 
     def __init__(self) -> None:
         self._second = 0
         self._left = TRIALS_PER_S
+        self._by_host: dict[str, int] = {}
 
-    def take(self, now_s: float) -> bool:
-        """Use one of them up, if there is one."""
+    def of(self, host: str, now_s: float) -> int:
+        """How many a record from this host may take."""
         if int(now_s) != self._second:
             self._second = int(now_s)
             self._left = TRIALS_PER_S
-        self._left -= 1
-        return self._left >= 0
+            self._by_host.clear()
+        if len(self._by_host) >= MOST_HOSTS and host not in self._by_host:
+            return 0
+        return min(self._left, self._by_host.setdefault(host, TRIALS_PER_HOST_PER_S))
+
+    def used(self, host: str, count: int) -> None:
+        """So many were taken."""
+        self._left -= count
+        self._by_host[host] -= count
 
 
 class Peers:
@@ -42,8 +52,7 @@ class Peers:
         self._by_path: dict[_Key, LiveDTLSChannel] = {}
         self._by_host: dict[str, deque[LiveDTLSChannel]] = {}
         self._in_turn: deque[LiveDTLSChannel] = deque()
-        self._same_host_budget = _Budget()
-        self._others_budget = _Budget()
+        self._trials = _Trials()
 
     def add(self, channel: LiveDTLSChannel) -> None:
         """Take a channel in; it has its path from now on, whoever had it before."""
@@ -67,34 +76,39 @@ class Peers:
 
         Channels of the same host are tried first, then some others, each time the next ones.
         """
-        for channel in self._candidates(path.address[0], now_s):
+        host = path.address[0]
+        most = self._trials.of(host, now_s)
+        tried = 0
+        claim = None
+        for channel in islice(self._candidates(host), most):
+            tried += 1
             if channel.holds_whole_record(record):
                 payload = channel.opener.open(record)
                 if payload is not None:
-                    return channel, payload
-        return None
+                    claim = channel, payload
+                    break
+        if tried:
+            self._trials.used(host, tried)
+        return claim
 
     def move(self, channel: LiveDTLSChannel, path: PeerPath, record: bytes) -> bool:
-        """Send to that path from now on, unless the record is older than the last move."""
-        sequence = int.from_bytes(record[5:11], "big")
-        if sequence <= channel.moved_by:
+        """Send to that path from now on, if no record that was opened is newer than this one.
+
+        So a record that somebody held back moves nothing (RFC 9146, section 6).
+        """
+        if int.from_bytes(record[5:11], "big") < channel.opener.highest:
             return False
         self._leave_path(channel)
-        channel.moved_by = sequence
         channel.path = path
         self._by_path[_key(path)] = channel
         self._by_host.setdefault(path.address[0], deque()).append(channel)
         return True
 
-    def _candidates(self, host: str, now_s: float) -> Iterator[LiveDTLSChannel]:
+    def _candidates(self, host: str) -> Iterator[LiveDTLSChannel]:
         same_host = self._by_host.get(host) or deque()
         for _ in range(len(same_host)):
-            if not self._same_host_budget.take(now_s):
-                break
             yield _next_of(same_host)
         for _ in range(len(self._in_turn) - len(same_host)):
-            if not self._others_budget.take(now_s):
-                return
             channel = _next_of(self._in_turn)
             while channel.path.address[0] == host:  # there are others, or we were not here
                 channel = _next_of(self._in_turn)

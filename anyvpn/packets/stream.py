@@ -17,8 +17,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import Protocol, cast
 
-from cryptography.hazmat.primitives.serialization import Encoding
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from twisted.internet import protocol
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
@@ -210,13 +209,15 @@ class TLSStream(protocol.Protocol):
         return self.tls.export_keying_material(label, length, None)
 
     def peer_certificates_der(self) -> tuple[bytes, ...]:
-        """What the peer sent, its own certificate first; empty when it sent none."""
-        leaf = self.tls.get_peer_certificate(as_cryptography=True)
+        """The peer's own certificate, then those that TLS has verified it by; empty without one.
+
+        Where nothing was verified, or it failed, it is the peer's own certificate alone.
+        """
+        leaf = self.tls.get_peer_certificate()
         if leaf is None:
             return ()
-        chain = self.tls.get_peer_cert_chain(as_cryptography=True) or []
-        others = [each for each in chain if each != leaf]
-        return tuple(each.public_bytes(Encoding.DER) for each in (leaf, *others))
+        chain = self.tls.get_verified_chain() or [leaf]
+        return tuple(crypto.dump_certificate(crypto.FILETYPE_ASN1, each) for each in chain)
 
     def cipher_name(self) -> str:
         """OpenSSL's name of the cipher suite; empty before the handshake is complete."""

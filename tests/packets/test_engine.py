@@ -15,7 +15,7 @@ from anyvpn.interfaces import IPacketEngine
 from anyvpn.model.channels import DTLSChannel, PeerPath
 from anyvpn.packets import engine as engine_module
 from anyvpn.packets.engine import BYTES_PER_WAKE, PythonPacketEngine
-from anyvpn.packets.peers import TRIALS_PER_S
+from anyvpn.packets.peers import TRIALS_PER_HOST_PER_S
 from anyvpn.packets.tunnels import MOST_WAITING_PACKETS, MTU_ANSWERS_PER_S
 from anyvpn.testing.inner_client import CSTP, DATA, DTLS, InnerClient, RecordingObserver
 from anyvpn.testing.inner_packets import ANYWHERE, ipv4_packet, ipv6_packet
@@ -198,7 +198,7 @@ class PythonPacketEngineTests(EngineHooks, TestCase):
         record = b"\x17\xfe\xfd\0\1" + bytes(6) + b"\0\x40" + bytes(64)
         for host in ("192.0.2.1", "198.51.100.9"):
             self.datagrams.feed(PeerPath(0, (host, 5)), [record] * 1000)
-        self.assertEqual(sum(opener.forged for opener in opened), 2 * TRIALS_PER_S)
+        self.assertEqual(sum(opener.forged for opener in opened), 2 * TRIALS_PER_HOST_PER_S)
         self.clock.advance(1)
         moved = clients[-1]
         moved.path = PeerPath(0, ("203.0.113.77", 5))
@@ -209,7 +209,7 @@ class PythonPacketEngineTests(EngineHooks, TestCase):
         client = self.client(dtls=True)
         client.path = PeerPath(0, ("203.0.113.77", 5))
         plain = b"\x17\xfe\xfd\0\0" + bytes(6) + b"\0\2zz"
-        self.datagrams.feed(client.path, [plain] * 2 * TRIALS_PER_S)
+        self.datagrams.feed(client.path, [plain] * 2 * TRIALS_PER_HOST_PER_S)
         self.datagrams.feed(client.path, client.sealer.seal_packets(DATA, [client.packet_to()]))
         self.assertEqual(client.observer.moves, [client.path])
 

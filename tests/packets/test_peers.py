@@ -10,7 +10,7 @@ from unittest import TestCase
 from anyvpn.dtls.records import RecordSealer
 from anyvpn.model.channels import DirectionKeys, DTLSChannel, PeerPath, RecordKeys, Suite
 from anyvpn.packets.channels import LiveDTLSChannel
-from anyvpn.packets.peers import TRIALS_PER_S, Peers
+from anyvpn.packets.peers import TRIALS_PER_HOST_PER_S, TRIALS_PER_S, Peers
 
 SUITE = Suite("PSK-AES256-GCM-SHA384", 0x00A9, "AES-256-GCM", "sha384", 32, 4)
 NOW_S = 100.0
@@ -76,12 +76,19 @@ class PeersTests(TestCase):
         self.assertEqual(self.peers._by_host, {})
         self.assertIsNone(self.peers.claim(path(), self.sealer.seal(b""), NOW_S))
 
-    def test_an_older_record_moves_nothing(self) -> None:
+    def test_a_record_that_was_held_back_moves_nothing(self) -> None:
         older, newer = self.sealer.seal(b"1"), self.sealer.seal(b"2")
-        self.peers.move(self.channel, path(port=2), newer)
+        self.channel.opener.open(newer)
+        self.assertIsNotNone(self.peers.claim(path(port=3), older, NOW_S))
         self.assertFalse(self.peers.move(self.channel, path(port=3), older))
-        self.assertFalse(self.peers.move(self.channel, path(port=3), newer))
-        self.assertIs(self.peers.find(path(port=2)), self.channel)
+        self.assertIs(self.peers.find(path()), self.channel)
+
+    def test_the_newest_record_moves_it_again(self) -> None:
+        for port in (2, 3):
+            record = self.sealer.seal(b"")
+            self.assertIsNotNone(self.peers.claim(path(port=port), record, NOW_S))
+            self.assertTrue(self.peers.move(self.channel, path(port=port), record))
+        self.assertIs(self.peers.find(path(port=3)), self.channel)
 
     def test_a_move_leaves_an_address_to_whoever_has_it_now(self) -> None:
         later, _ = channel(path(), 2)
@@ -89,19 +96,29 @@ class PeersTests(TestCase):
         self.peers.move(self.channel, path(port=2), self.sealer.seal(b""))
         self.assertIs(self.peers.find(path()), later)
 
-    def test_strangers_do_not_use_up_the_trials_of_a_known_host(self) -> None:
+    def test_a_stranger_uses_up_no_trials_but_its_own(self) -> None:
         forged = self.sealer.seal(bytes(50))
         forged = forged[:-1] + bytes((forged[-1] ^ 1,))
-        for _ in range(3 * TRIALS_PER_S):
+        for _ in range(TRIALS_PER_HOST_PER_S + 100):
             self.peers.claim(path("203.0.113.5"), forged, NOW_S)
-        self.assertEqual(self.channel.opener.forged, TRIALS_PER_S)
+        self.assertEqual(self.channel.opener.forged, TRIALS_PER_HOST_PER_S)
         record = self.sealer.seal(b"text")
         self.assertIsNone(self.peers.claim(path("203.0.113.5"), record, NOW_S))
-        self.assertIsNotNone(self.peers.claim(path(port=2), record, NOW_S))
+        self.assertIsNotNone(self.peers.claim(path("203.0.113.6"), record, NOW_S))
+
+    def test_strangers_by_the_thousand_cost_bounded_work(self) -> None:
+        for number in range(20):
+            self.peers.add(channel(path(port=number), number + 3)[0])
+        forged = self.sealer.seal(bytes(50))
+        forged = forged[:-1] + bytes((forged[-1] ^ 1,))
+        for number in range(2000):
+            self.peers.claim(path(f"203.0.{number // 250}.{number % 250}"), forged, NOW_S)
+        tried = sum(each.opener.forged for each in self.peers._in_turn)
+        self.assertEqual(tried, TRIALS_PER_S)
 
     def test_trials_come_back_with_the_next_second(self) -> None:
         forged = bytes(80)
-        for _ in range(TRIALS_PER_S):
+        for _ in range(TRIALS_PER_HOST_PER_S):
             self.peers.claim(path("203.0.113.5"), forged, NOW_S + 0.9)
         record = self.sealer.seal(b"text")
         self.assertIsNone(self.peers.claim(path("203.0.113.5"), record, NOW_S + 0.9))
