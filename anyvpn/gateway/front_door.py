@@ -72,7 +72,8 @@ class FrontDoor:
     def __init__(self, reactor: IReactorTime, desks: Desks, peer: str) -> None:
         self._reactor = reactor
         self._desks = desks
-        self._peer = peer
+        self.peer = peer
+        """The client's address; a proxy before us may tell it later."""
         self._stream: TLSStream | None = None
         self._http: HTTPConnection | None = None
 
@@ -132,7 +133,7 @@ class FrontDoor:
             self._refused(f"CONNECT {request.target[:64]}: there is no proxy here")
             return _status(404, closes=True)
         assert self._stream is not None
-        return await self._desks.tunnels.open(self._stream, request.headers, self._peer)
+        return await self._desks.tunnels.open(self._stream, request.headers, self.peer)
 
     async def _post(self, request: Request, path: str, cookies: dict[str, str]) -> Response:
         body = request.body
@@ -171,7 +172,7 @@ class FrontDoor:
         answer = await self._desks.logins.post(
             LoginPost(
                 replace(message, client=client),
-                peer=self._peer,
+                peer=self.peer,
                 host=_host(request),
                 server_name=stream.server_name_indication(),
                 path=path,
@@ -219,7 +220,7 @@ class FrontDoor:
                 kind,
                 self._reactor.seconds(),
                 user=user,
-                peer=self._peer,
+                peer=self.peer,
                 session_id=session_id,
                 detail=detail,
             )

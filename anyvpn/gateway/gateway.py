@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Protocol as TypingProtocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
-from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -24,7 +24,7 @@ from anyvpn.gateway.tls_contexts import ServerContexts
 from anyvpn.gateway.tunnel import TunnelParts
 from anyvpn.gateway.tunnels import TunnelDesk
 from anyvpn.interfaces import IEventListener, IPacketEngine
-from anyvpn.model.channels import PeerPath
+from anyvpn.model.channels import MAPPED_IPV4, PeerPath
 from anyvpn.model.events import Event, EventKind
 from anyvpn.model.session import EndReason
 from anyvpn.packets.stream import TLSStream
@@ -36,10 +36,8 @@ COOKIE_SECRET_BYTES = 32
 CLOSING_TIME_S = 3.0
 """How long clients that take nothing in may delay the end."""
 
-_MAPPED_IPV4 = "::ffff:"
 
-
-class Datagrams(Protocol):
+class Datagrams(TypingProtocol):
     """The UDP sockets, as the gateway needs them."""
 
     on_handshake: Callable[[PeerPath, bytes], None]
@@ -138,25 +136,43 @@ class Gateway:
             except Exception:  # whatever a listener raises is its own affair
                 log.failure("An event listener failed at {kind}", kind=event.kind.value)
 
-    def connection(self, peer: str) -> TLSStream | None:
-        """A connection of this peer's; None when it is not let in."""
+    def connection(self, peer: str) -> Protocol:
+        """A connection of this peer's, which is closed at once when it is not let in."""
+        if not self._lets_in(peer):
+            return _Refused()
+        door = FrontDoor(self._reactor, self._desks, peer)
+        limit_s = self._settings.limits.handshake_time_s
+        stream = _Connection(self._reactor, self._contexts.default, door, handshake_time_s=limit_s)
+        stream.known = partial(self._known, stream, door)
+        stream.gone = partial(self._gone, stream, door)
+        door.serve(stream)
+        self._connections.add(stream)
+        return stream
+
+    def _lets_in(self, peer: str) -> bool:
         refusal = self._admission.connection_refusal(peer)
         if refusal:
             self.tell(
                 Event(EventKind.REQUEST_REFUSED, self._reactor.seconds(), peer=peer, detail=refusal)
             )
-            return None
-        door = FrontDoor(self._reactor, self._desks, peer)
-        limit_s = self._settings.limits.handshake_time_s
-        stream = _Connection(self._reactor, self._contexts.default, door, handshake_time_s=limit_s)
-        stream.gone = partial(self._gone, stream, peer)
-        door.serve(stream)
-        self._connections.add(stream)
-        return stream
+        return not refusal
 
-    def _gone(self, stream: TLSStream, peer: str) -> None:
+    def _known(self, stream: _Connection, door: FrontDoor, peer: str) -> None:
+        """A proxy has said whose connection it is: that one's it is from now on."""
+        if peer == door.peer:
+            return
+        self._admission.connection_closed(door.peer)
+        door.peer = peer
+        if not self._lets_in(peer):
+            stream.gone = partial(self._forget, stream)
+            stream.abort("too many connections")
+
+    def _gone(self, stream: TLSStream, door: FrontDoor) -> None:
+        self._admission.connection_closed(door.peer)
+        self._forget(stream)
+
+    def _forget(self, stream: TLSStream) -> None:
         self._connections.discard(stream)
-        self._admission.connection_closed(peer)
         all_gone = self._all_gone
         if all_gone is not None and not self._connections:
             self._all_gone = None
@@ -164,9 +180,21 @@ class Gateway:
 
 
 class _Connection(TLSStream):
-    """A TLS stream that says when its TCP connection is gone, whoever reads it by then."""
+    """A TLS stream that says whose it is, and when its TCP connection is gone.
 
+    Behind a proxy the peer's address comes before the first byte of TLS, but not at once.
+    """
+
+    known: Callable[[str], None]
     gone: Callable[[], None]
+    _is_known = False
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes of TLS came."""
+        if not self._is_known and self.transport is not None:
+            self._is_known = True
+            self.known(_host(self.transport.getPeer()))
+        super().dataReceived(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The TCP connection is gone."""
@@ -186,7 +214,20 @@ class _ConnectionFactory(Factory):
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
-    def buildProtocol(self, addr: IAddress | None) -> TLSStream | None:
-        """Give the connection its protocol; None closes it."""
-        peer = str(getattr(addr, "host", "local"))
-        return self._gateway.connection(peer.removeprefix(_MAPPED_IPV4))
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        """Give the connection its protocol."""
+        return self._gateway.connection(_host(addr))
+
+
+class _Refused(Protocol):
+    """Closes at once; an endpoint that wraps others could make nothing of no protocol at all."""
+
+    def connectionMade(self) -> None:
+        """The TCP connection is there."""
+        assert self.transport is not None
+        self.transport.loseConnection()
+
+
+def _host(address: IAddress | None) -> str:
+    """The peer's host; UNIX sockets have none."""
+    return str(getattr(address, "host", "local")).removeprefix(MAPPED_IPV4)

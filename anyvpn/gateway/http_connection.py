@@ -91,6 +91,7 @@ class HTTPConnection:
         self._answering: Deferred[None] | None = None
         self._answered = 0
         self._idle = False
+        self._waiting_bytes = 0
         self._time_limit: IDelayedCall | None = None
         self._over = False
         stream.notify_drained(self._drained)
@@ -104,6 +105,11 @@ class HTTPConnection:
             self._idle = False
             self._wait_for(self._limits.request_time_s, "the request took too long")
         self._http.receive_data(data)
+        if self._answering is not None:
+            # Reading goes on, or nobody would notice that the client leaves; but not for long
+            self._waiting_bytes += len(data)
+            if self._waiting_bytes > LARGEST_HEAD_BYTES:
+                self._stream.pause_reading()
         self._read()
 
     def closed(self) -> None:
@@ -167,8 +173,7 @@ class HTTPConnection:
             bytes(self._body),
         )
         self._body = bytearray()
-        # While we are at it, what comes stays with the kernel
-        self._stream.pause_reading()
+        self._waiting_bytes = 0
         answering = Deferred.fromCoroutine(self._answer_one(request))
         if not answering.called:
             self._answering = answering
@@ -225,7 +230,9 @@ class HTTPConnection:
             self._wait_for(self._limits.keep_alive_s, "")
         else:
             self._wait_for(self._limits.request_time_s, "the request took too long")
-        if not self._stream.is_congested:
+        if self._stream.is_congested:
+            self._stream.pause_reading()
+        else:
             self._stream.resume_reading()
 
     def _drained(self) -> None:

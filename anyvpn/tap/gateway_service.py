@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import resource
 import signal
 import sys
 from collections.abc import Coroutine
@@ -36,6 +37,8 @@ log = Logger()
 Result = TypeVar("Result")
 
 # Ours
+OTHER_FILES = 256
+"""Descriptors besides those of clients."""
 STOP_TIME_S = 5.0
 """How long each part may take to stop; telling all clients takes one round trip."""
 
@@ -74,6 +77,7 @@ class GatewayService(MultiService):
 
         Raises: StartUpFailed: said to the operator already; twistd ends with exit status 1.
         """
+        self._raise_file_limit()
         try:
             self._open()
         except AnyvpnError as error:
@@ -98,6 +102,22 @@ class GatewayService(MultiService):
         """Close everything in order; a part that fails or takes too long keeps nothing up."""
         stopped = maybeDeferred(super().stopService)
         return stopped.addBoth(lambda _: Deferred.fromCoroutine(self._stop()))
+
+    def _raise_file_limit(self) -> None:
+        """Let there be a descriptor for each connection, as far as the system allows."""
+        wanted = self._loaded.settings.limits.connections + OTHER_FILES
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft >= wanted or soft == resource.RLIM_INFINITY:
+            return
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        if allowed < wanted:
+            log.warn(
+                "The system allows {allowed} open files, limits.connections would need {wanted}; "
+                "raise LimitNOFILE or ulimit -n, or lower limits.connections",
+                allowed=allowed,
+                wanted=wanted,
+            )
 
     # --- starting --------------------------------------------------------------------------
 

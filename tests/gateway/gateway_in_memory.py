@@ -133,13 +133,17 @@ class VPNClient:
         peer: str,
         certificate: trustme.LeafCert | None = None,
         server_name: str = HOST,
+        real_peer: str = "",
     ) -> None:
-        self.peer = peer
-        address = (IPv6Address if ":" in peer else IPv4Address)("TCP", peer, 40_000)
+        self.peer = real_peer or peer
+        address, real_address = (
+            (IPv6Address if ":" in each else IPv4Address)("TCP", each, 40_000)
+            for each in (peer, self.peer)
+        )
         stream = case.gateway.factory().buildProtocol(address)
         assert stream is not None, "the gateway does not let this client in"
         context = client_context(certificate)
-        self.tls, self.wire = connect(case.clock, stream, context, server_name)
+        self.tls, self.wire = connect(case.clock, stream, context, server_name, real_address)
         self.early_records: list[bytes] = []
         self._case = case
 
@@ -305,7 +309,8 @@ class GatewayCase(SynchronousTestCase):
         """A TCP connection on which nobody speaks TLS."""
         stream = self.gateway.factory().buildProtocol(IPv4Address("TCP", peer, 40_000))
         assert stream is not None
-        wire = Wire(self.clock, MemoryTransport(), MemoryTransport())
+        near = MemoryTransport(IPv4Address("TCP", peer, 40_000))
+        wire = Wire(self.clock, near, MemoryTransport())
         wire.near.protocol = stream
         stream.makeConnection(wire.near)
         return wire

@@ -9,6 +9,7 @@ from typing import Protocol
 import trustme
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
@@ -61,7 +62,8 @@ class Receiver(Protocol):
 class MemoryTransport:
     """One end of a TCP connection; nothing moves but in `Wire.pump`."""
 
-    def __init__(self) -> None:
+    def __init__(self, peer: IAddress | None = None) -> None:
+        self.peer = peer
         self.protocol: Receiver | None = None
         self.outgoing = bytearray()
         self.is_paused = False
@@ -83,6 +85,9 @@ class MemoryTransport:
         if self._producer is not None and self._producer_paused:
             self._producer_paused = False
             self._producer.resumeProducing()
+
+    def getPeer(self) -> IAddress | None:
+        return self.peer
 
     def loseConnection(self) -> None:
         self.closing = True
@@ -234,9 +239,10 @@ def connect(
     server: ServerSide,
     context: SSL.Context | None = None,
     server_name: str = HOST,
+    peer: IAddress | None = None,
 ) -> tuple[TLSClient, Wire]:
     """A TLS client that is connected to a protocol of the gateway's, with the handshake done."""
-    wire = Wire(clock, MemoryTransport(), MemoryTransport())
+    wire = Wire(clock, MemoryTransport(peer), MemoryTransport())
     wire.near.protocol = server
     server.makeConnection(wire.near)
     client = TLSClient(wire.far, context or client_context(), server_name)

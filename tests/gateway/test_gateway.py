@@ -13,10 +13,12 @@ from anyvpn.interfaces import IEventListener
 from anyvpn.model.authentication import ClientMessage, ClientMessageKind
 from anyvpn.model.events import Event, EventKind
 from anyvpn.model.session import Connected, Dormant
+from anyvpn.packets.stream import TLSStream
 from anyvpn.testing.inner_packets import ANYWHERE, ipv4_packet
 from anyvpn.wire.cstp import PacketKind
 from tests.gateway.backends_in_memory import NotedEvents
-from tests.gateway.gateway_in_memory import DTLS_OFFER, GatewayCase
+from tests.gateway.gateway_in_memory import DTLS_OFFER, GatewayCase, VPNClient
+from tests.gateway.memory_tls import MemoryTransport
 
 ALICE = bytes((10, 99, 0, 2))
 TO_ALICE = ipv4_packet(ANYWHERE, ALICE, b"to alice")
@@ -27,7 +29,41 @@ class AdmissionTests(GatewayCase):
 
     def arrive(self, peer: str) -> bool:
         """Whether a connection is let in."""
-        return self.gateway.factory().buildProtocol(IPv4Address("TCP", peer, 1)) is not None
+        arrived = self.gateway.factory().buildProtocol(IPv4Address("TCP", peer, 1))
+        return isinstance(arrived, TLSStream)
+
+    def behind_a_proxy(self, peer: str) -> VPNClient:
+        """A client whose address the endpoint knows only when the first byte comes."""
+        client = VPNClient(self, "198.51.100.200", real_peer=peer)
+        self.clients.append(client)
+        return client
+
+    def test_a_refused_connection_is_closed_politely(self) -> None:
+        for _ in range(3):
+            self.client()
+        refused = self.gateway.factory().buildProtocol(IPv4Address("TCP", "192.0.2.1", 1))
+        transport = MemoryTransport()
+        refused.makeConnection(transport)
+        self.assertTrue(transport.closing)
+
+    def test_clients_behind_a_proxy_are_counted_one_by_one(self) -> None:
+        for number in range(4):
+            client = self.behind_a_proxy(f"192.0.2.{number}")
+            client.log_in()
+        self.assertEqual(
+            {each.peer for each in self.listener.of(EventKind.LOGIN_SUCCEEDED)},
+            {f"192.0.2.{number}" for number in range(4)},
+        )
+        for client in self.clients:
+            client.vanish()
+        for _ in range(3):
+            self.assertFalse(self.client("198.51.100.200").tls.is_closed)
+
+    def test_too_many_of_one_client_behind_a_proxy_are_closed(self) -> None:
+        clients = [self.behind_a_proxy("192.0.2.1") for _ in range(4)]
+        self.assertEqual([each.tls.is_closed for each in clients], [False, False, False, True])
+        clients[0].vanish()
+        self.assertFalse(self.behind_a_proxy("192.0.2.1").tls.is_closed)
 
     def test_connections_of_one_address_are_limited(self) -> None:
         clients = [self.client() for _ in range(3)]

@@ -215,14 +215,23 @@ class WaitingTests(HTTPCase):
         self.wire.pump()
         self.assertEqual([each.body for each in self.answers()], [b"late"])
 
-    def test_nothing_more_is_read_while_we_are_at_work(self) -> None:
+    def test_little_more_is_read_while_we_are_at_work(self) -> None:
         self.send(GET % b"1")
         self.send(GET % b"2")
+        self.assertFalse(self.wire.near.is_paused)
+        self.send(GET % (b"3" + b"x" * 15_000))
+        self.send(GET % (b"4" + b"x" * 15_000))
         self.assertTrue(self.wire.near.is_paused)
         self.assertEqual(len(self.requests), 1)
         self.waiting.callback(Response(200))
         self.wire.pump()
-        self.assertEqual(len(self.requests), 2)
+        self.assertEqual(len(self.requests), 4)
+
+    def test_a_client_that_closes_ends_the_work(self) -> None:
+        self.send(GET % b"")
+        self.client.close()
+        self.wire.pump()
+        self.assertEqual(self.ended, ["cancelled"])
 
     def test_a_client_that_goes_away_ends_the_work(self) -> None:
         self.send(GET % b"")
