@@ -188,6 +188,16 @@ class UserTests:
         self.guess(door, 200)
         assert not door.is_shut_out("alice", HOST)
 
+    def test_who_got_in_again_is_not_among_the_oldest(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(admission_module, "MOST_ADDRESSES", 2)
+        door = admission(self.limits)
+        for user in ("alice", "bob", "alice", "carol"):
+            door.login_succeeded(HOST, user)
+        self.guess(door, 3)
+        assert not door.is_shut_out("alice", HOST)
+
     def test_memory_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(admission_module, "MOST_ADDRESSES", 10)
         door = admission(self.limits)

@@ -9,8 +9,9 @@ from dataclasses import replace
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, capturedLogs
 
+from anyvpn.backends.sessions_memory import MemorySessions
 from anyvpn.errors import AccessDenied, AddressesExhausted, BackendFailed
-from anyvpn.model.session import Connected, Dormant, EndReason, Granted
+from anyvpn.model.session import Connected, Dormant, EndReason, Granted, SessionRecord
 from anyvpn.testing.outcomes import completed, error_of
 from tests.dtls.joined import counting_random
 from tests.gateway.session_case import (
@@ -68,6 +69,17 @@ class GrantTests(SessionsCase):
         completed(error_of(self.registry.grant(ALICE, "Staff", POLICY, PEER), BackendFailed))
         self.assertEqual(len(self.registry), 0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_a_store_that_fails_too_late_keeps_nothing(self) -> None:
+        class LateToFail(MemorySessions):
+            async def save(self, record: SessionRecord) -> None:
+                await super().save(record)
+                raise BackendFailed("the answer was lost")
+
+        self.store = LateToFail()
+        self.open_registry()
+        completed(error_of(self.registry.grant(ALICE, "Staff", POLICY, PEER), BackendFailed))
+        self.assertEqual(completed(self.store.sessions()), ())
 
     def test_an_unused_token_dies_in_time(self) -> None:
         session, token = self.grant()
