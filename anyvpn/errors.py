@@ -18,6 +18,13 @@ AnyvpnError
     AccessDenied                a known identity has no policy, or may have no further session
     TunUnavailable              the tun device cannot be made or configured
     BackendFailed               a server or store behind a backend did not do its work
+    ClientError                 a client's connection cannot go on; the text says what to do
+        GatewayUnreachable      no connection, or none that answers
+        GatewayUntrusted        its certificate is not one to talk to
+        LoginDenied             the gateway lets the user not in
+        TokenRejected           the session is over; only a new login helps
+        TunnelRefused           the gateway grants no tunnel now
+        ProfileUnavailable      an announced client profile cannot be had as announced
 """
 
 from __future__ import annotations
@@ -97,3 +104,40 @@ class TunUnavailable(AnyvpnError):
 
 class BackendFailed(AnyvpnError):
     """A directory, a store or another server behind a backend did not do its work."""
+
+
+class ClientError(AnyvpnError):
+    """A client's connection cannot go on; the text is for the user and says what to do."""
+
+
+class GatewayUnreachable(ClientError):
+    """There is no connection to the gateway, or none that answers in time."""
+
+
+class GatewayUntrusted(ClientError):
+    """The gateway's certificate is not one to talk to; `pin` is what would accept it."""
+
+    def __init__(self, reason: str, pin: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.pin = pin
+
+
+class LoginDenied(ClientError):
+    """The gateway does not let the user in; the text is the gateway's, made printable."""
+
+
+class TokenRejected(ClientError):
+    """The gateway knows the session no more: only a new login helps."""
+
+
+class TunnelRefused(ClientError):
+    """The gateway grants no tunnel now; `status` is its HTTP status."""
+
+    def __init__(self, reason: str, status: int) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class ProfileUnavailable(ClientError):
+    """A client profile that the gateway insists on cannot be had as it was announced."""

@@ -15,6 +15,7 @@ from zope.interface import Attribute, Interface
 if TYPE_CHECKING:
     from ipaddress import IPv4Interface, IPv6Interface
 
+    from anyvpn.model.adapter import AdapterSettings
     from anyvpn.model.authentication import Answer, Identity, LoginRequest, Step
     from anyvpn.model.channels import ChannelName, DTLSChannel, PeerPath
     from anyvpn.model.client_profile import ClientProfile
@@ -48,10 +49,24 @@ class IAuthenticator(Interface):
 
 
 class IResponder(Interface):
-    """Answers the steps of a login on the client's side."""
+    """Answers the steps of a login on the client's side, all of a step or what it knows of it."""
+
+    capabilities: frozenset[str] = Attribute(
+        'What the client may announce because of it, such as "single-sign-on-external-browser".'
+    )
+
+    def login_begins() -> None:
+        """A new login: what was used up in the one before may be given once more."""
 
     async def answer(step: Step) -> Answer:
-        """One answer to one step. Raises LoginAborted when the user gives up."""
+        """The answer to one step, or what this responder knows of it; the next is asked the rest.
+
+        Form: field name to text, for the fields it knows. BrowserLogin: the token, or with
+        `external` the text that the browser brought. Empty: it knows nothing of this step. A
+        step that comes again, with its `error` set, was answered wrongly before.
+
+        Raises LoginAborted when the user gives up, BackendFailed.
+        """
 
 
 class IAuthorizer(Interface):
@@ -120,6 +135,29 @@ class ITunBackend(Interface):
 
         Raises TunUnavailable, whose text says what would help.
         """
+
+
+class IAdapter(ITunDevice):
+    """The client's tun device, with the addresses, routes and resolvers of one tunnel."""
+
+    async def apply(settings: AdapterSettings) -> None:
+        """Be what these settings say from now on: another MTU, other addresses, other routes.
+
+        Raises TunUnavailable.
+        """
+
+    async def prepare_reconnect() -> None:
+        """The host's network may have changed: let the gateway be reached past the tunnel again.
+
+        Raises TunUnavailable.
+        """
+
+
+class IAdapterBackend(Interface):
+    """Makes the client's adapters."""
+
+    async def open(settings: AdapterSettings) -> IAdapter:
+        """An adapter that is up. Raises TunUnavailable, whose text says what would help."""
 
 
 class IPacketObserver(Interface):
@@ -216,7 +254,7 @@ class IEventListener(Interface):
 class IBackend(Interface):
     """What a dropin under twisted/plugins announces: a backend that can be configured."""
 
-    kind: str = Attribute("authenticator, authorizer, addresses, profiles, tun, sessions, listener")
+    kind: str = Attribute("One of anyvpn.plugins.KINDS.")
     name: str = Attribute("What the configuration calls it, unique within its kind.")
     summary: str = Attribute("One line for `anyvpn backends`.")
 

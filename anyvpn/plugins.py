@@ -18,12 +18,14 @@ from zope.interface.verify import verifyObject
 
 from anyvpn.errors import BackendUnavailable
 from anyvpn.interfaces import (
+    IAdapterBackend,
     IAddressAllocator,
     IAuthenticator,
     IAuthorizer,
     IBackend,
     IEventListener,
     IProfileProvider,
+    IResponder,
     ISessionStore,
     ITunBackend,
 )
@@ -39,6 +41,8 @@ KINDS: MappingProxyType[str, type[Interface]] = MappingProxyType(
         "tun": ITunBackend,
         "sessions": ISessionStore,
         "listener": IEventListener,
+        "responder": IResponder,
+        "adapter": IAdapterBackend,
     }
 )
 """Kind to the interface that a backend of this kind provides."""

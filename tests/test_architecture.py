@@ -14,6 +14,7 @@ FLOORS = {
     "interfaces": 2,
     "wire": 2,
     "dtls": 2,
+    "tun": 2,
     "plugins": 3,
     "packets": 3,
     "backends": 3,
@@ -27,7 +28,7 @@ FLOORS = {
 """What a module is part of, by the first name below the package; higher floors know lower ones."""
 
 ONLY = {
-    "backends": {"errors", "model", "interfaces", "backends"},
+    "backends": {"errors", "model", "interfaces", "tun", "backends"},
     "interfaces": {"model"},
 }
 """What these may import of the package at all."""

@@ -9,26 +9,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 
 import attrs
-from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
+from twisted.internet.interfaces import IReactorFDSet
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from anyvpn.backends.tun_linux_descriptor import (
-    OpenedTun,
-    adopt_descriptor,
-    open_descriptor,
-)
 from anyvpn.backends.tun_linux_forwarding import look_after_forwarding
 from anyvpn.backends.tun_linux_nat import AddressTranslation
 from anyvpn.backends.tun_linux_network import configure_device
 from anyvpn.errors import ConfigurationError
-from anyvpn.interfaces import ITunBackend, ITunDevice
+from anyvpn.interfaces import ITunBackend
+from anyvpn.tun.descriptor import open_descriptor
+from anyvpn.tun.device import LinuxTunDevice
 
 log = Logger()
 
@@ -36,9 +31,6 @@ log = Logger()
 _DEVICE_PATTERN = re.compile(r"[A-Za-z0-9_.-]{1,15}|[A-Za-z0-9_.-]{1,12}%d")
 _INTERFACE_PATTERN = re.compile(r"[A-Za-z0-9_.@:+-]{1,15}|")
 FORWARDING_CHOICES = ("check", "enable", "ignore")
-
-# Ours: the longest frame of the kernel, 64 KB of packet behind a header
-_LONGEST_FRAME_BYTES = 65_536 + 16
 
 
 def _matches(pattern: re.Pattern[str], meaning: str) -> Callable[..., None]:
@@ -137,103 +129,5 @@ class LinuxTunBackend:
             offloads=", ".join(opened.offloads) or "off",
             nat="on" if translation else "off",
         )
-        return LinuxTunDevice(self._reactor, opened, mtu_bytes, translation)
-
-
-def adopt(reactor: IReactorFDSet, descriptor: int, mtu_bytes: int) -> LinuxTunDevice:
-    """A device from a descriptor that another process opened and configured, now ours to close.
-
-    Raises: TunUnavailable: the descriptor is none of a tun device without packet information.
-    """
-    return LinuxTunDevice(reactor, adopt_descriptor(descriptor), mtu_bytes, None)
-
-
-@implementer(ITunDevice, IReadDescriptor)
-class LinuxTunDevice:
-    """An open tun device; itself what the reactor watches."""
-
-    def __init__(
-        self,
-        reactor: IReactorFDSet,
-        opened: OpenedTun,
-        mtu_bytes: int,
-        translation: AddressTranslation | None,
-    ) -> None:
-        self.name = opened.name
-        self.mtu_bytes = mtu_bytes
-        self.vnet_header_bytes = opened.vnet_header_bytes
-        self._reactor = reactor
-        self._descriptor = opened.descriptor
-        self._translation = translation
-        self._packets_ready: Callable[[], None] | None = None
-
-    def start_reading(self, packets_ready: Callable[[], None]) -> None:
-        """Call `packets_ready` on the reactor's thread whenever packets wait."""
-        self._packets_ready = packets_ready
-        if self._descriptor >= 0:
-            self._reactor.addReader(self)
-
-    def read_packets(self, limit: int) -> list[bytes]:
-        """Up to `limit` frames that wait now; none from a device that is gone."""
-        frames: list[bytes] = []
-        descriptor = self._descriptor
-        if descriptor < 0:
-            return frames
-        try:
-            with suppress(BlockingIOError):  # all that wait are read
-                for _ in range(limit):
-                    frames.append(os.read(descriptor, _LONGEST_FRAME_BYTES))
-        except OSError as error:
-            self._lose(error.strerror or str(error))
-        return frames
-
-    def write_packets(self, packets: Iterable[bytes]) -> int:
-        """Hand frames to the kernel; gives the number that it refused."""
-        refused = 0
-        descriptor = self._descriptor
-        for packet in packets:
-            try:
-                os.write(descriptor, packet)
-            except OSError:
-                refused += 1
-        return refused
-
-    async def close(self) -> None:
-        """Remove the device, and with it its addresses and routes, and the NAT rules."""
-        self._let_go()
-        translation, self._translation = self._translation, None
-        if translation is not None:
-            translation.close()
-
-    def fileno(self) -> int:
-        """The descriptor that the reactor watches; -1 when it is closed."""
-        return self._descriptor
-
-    def logPrefix(self) -> str:
-        """What log lines about it begin with."""
-        return f"tun {self.name}"
-
-    def doRead(self) -> None:
-        """Packets wait."""
-        if self._packets_ready is not None:
-            self._packets_ready()
-
-    def connectionLost(self, reason: Failure) -> None:
-        """The reactor gave the descriptor up: somebody removed the device."""
-        self._lose(reason.getErrorMessage())
-
-    def _lose(self, reason: str) -> None:
-        if self._descriptor >= 0:
-            self._let_go()
-            log.error(
-                "Tun device {name} is gone ({reason}): no packet passes until a restart",
-                name=self.name,
-                reason=reason,
-            )
-
-    def _let_go(self) -> None:
-        if self._descriptor >= 0:
-            if self._packets_ready is not None:
-                self._reactor.removeReader(self)
-            descriptor, self._descriptor = self._descriptor, -1
-            os.close(descriptor)
+        closed = None if translation is None else translation.close
+        return LinuxTunDevice(self._reactor, opened, mtu_bytes, closed)

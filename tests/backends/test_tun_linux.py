@@ -15,14 +15,16 @@ import attrs
 from twisted.internet.testing import MemoryReactor
 from twisted.logger import capturedLogs
 
-from anyvpn.backends import tun_linux_descriptor, tun_linux_forwarding, tun_linux_nat
-from anyvpn.backends.tun_linux import LinuxTunBackend, LinuxTunDevice, Settings, adopt, build
-from anyvpn.backends.tun_linux_descriptor import OpenedTun, open_descriptor
+from anyvpn.backends import tun_linux_forwarding, tun_linux_nat
+from anyvpn.backends.tun_linux import LinuxTunBackend, Settings, build
 from anyvpn.backends.tun_linux_forwarding import look_after_forwarding
 from anyvpn.backends.tun_linux_nat import AddressTranslation, table_name, translation_rules
 from anyvpn.backends.tun_linux_network import configure_device
 from anyvpn.errors import ConfigurationError, TunUnavailable
 from anyvpn.testing.tun_contract import run_at_once
+from anyvpn.tun import descriptor
+from anyvpn.tun.descriptor import OpenedTun, open_descriptor
+from anyvpn.tun.device import LinuxTunDevice, adopt
 
 
 class SettingsTests(TestCase):
@@ -58,9 +60,9 @@ class UnavailableTests(TestCase):
 
     def refused(self, number: int, call: str) -> str:
         error = OSError(number, os.strerror(number))
-        target = os if call == "open" else tun_linux_descriptor.fcntl
+        target = os if call == "open" else descriptor.fcntl
         with (
-            patch.object(tun_linux_descriptor, "_TUN_PATH", os.devnull),
+            patch.object(descriptor, "_TUN_PATH", os.devnull),
             patch.object(target, call, side_effect=error),
             self.assertRaises(TunUnavailable) as caught,
         ):
@@ -111,7 +113,7 @@ class DeviceTests(TestCase):
         ours.setblocking(False)
         self.reactor = MemoryReactor()
         opened = OpenedTun(ours.detach(), "vpn0", 10)
-        self.device = LinuxTunDevice(self.reactor, opened, 1400, None)
+        self.device = LinuxTunDevice(self.reactor, opened, 1400)
         self.addCleanup(self.kernel.close)
         self.addCleanup(lambda: run_at_once(self.device.close()))
 

@@ -20,12 +20,13 @@ import pytest
 from twisted.internet.testing import MemoryReactor
 from twisted.logger import capturedLogs
 
-from anyvpn.backends.tun_linux import LinuxTunDevice, Settings, adopt, build
+from anyvpn.backends.tun_linux import Settings, build
 from anyvpn.errors import TunUnavailable
 from anyvpn.interfaces import ITunBackend, ITunDevice
 from anyvpn.packets.offload import merge_segments, split_super_packets
 from anyvpn.testing.namespaces import CLONE_NEWNET, Namespace
 from anyvpn.testing.tun_contract import MTU_BYTES, TunContract, run_at_once
+from anyvpn.tun.device import LinuxTunDevice, adopt
 
 pytestmark = pytest.mark.interop
 
@@ -204,10 +205,7 @@ class RefusalTests(NamespaceTestCase):
         self.open_with(Settings(), "10.99.0.1/24")
 
     def test_a_host_without_privileges(self) -> None:
-        script = (
-            "from anyvpn.backends.tun_linux_descriptor import open_descriptor\n"
-            "open_descriptor('vpn%d', True)"
-        )
+        script = "from anyvpn.tun.descriptor import open_descriptor\nopen_descriptor('vpn%d', True)"
         dropped = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")
         done = subprocess.run(
             [*dropped, sys.executable, "-c", script], capture_output=True, text=True, check=False

@@ -1,0 +1,84 @@
+"""What a client is told before it starts; frozen, and checked by whoever reads it from outside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from anyvpn import __version__
+from anyvpn.client.credentials import ClientCredential
+from anyvpn.client.trust import TrustSettings
+from anyvpn.model.authentication import ClientDescription
+
+# Ours
+USER_AGENT = f"AnyConnect-compatible anyvpn v{__version__}"
+"""Some gateways insist on "AnyConnect" in it (protocol reference, section 2.6)."""
+
+
+def default_description() -> ClientDescription:
+    """What this client says of itself when nobody says otherwise."""
+    return ClientDescription(user_agent=USER_AGENT, version=f"v{__version__}", platform="linux-64")
+
+
+@dataclass(frozen=True, slots=True)
+class ProxySettings:
+    """A proxy on the way to the gateway: HTTP CONNECT, or SOCKS5 with names looked up there."""
+
+    kind: str
+    """"http" or "socks5"."""
+    host: str
+    port: int
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DTLSOptions:
+    """The DTLS channel: whether to have one, and of which kinds."""
+
+    enabled: bool = True
+    psk: bool = True
+    resumption: bool = True
+    legacy: bool = False
+    """Also the old CBC suites and Cisco's version from before the RFC."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """How to connect; the defaults are those of an ordinary user.
+
+    Times in seconds. `group` is a group alias; `protocol_version` 0 means 2 and, where the
+    gateway does not speak it, 1. `compression` lists encodings to offer, best first.
+    """
+
+    group: str = ""
+    description: ClientDescription = field(default_factory=default_description)
+    hostname: str = ""
+    protocol_version: int = 0
+    trust: TrustSettings = field(default_factory=TrustSettings)
+    credentials: tuple[ClientCredential, ...] = ()
+    """Certificates to log in with; the CA names that the gateway sends choose among several."""
+    machine_credential: ClientCredential | None = None
+    """For gateways that ask for multiple certificates: `credentials` are the user's then."""
+    minimum_tls_version: str = "1.2"
+    tls_ciphers: str = ""
+    proxy: ProxySettings | None = None
+    dtls: DTLSOptions = field(default_factory=DTLSOptions)
+    compression: tuple[str, ...] = ()
+    ipv6: bool = True
+    base_mtu_bytes: int = 0
+    mtu_bytes: int = 0
+    dpd_s: float = 0.0
+    """Overrides what the gateway says; 0 leaves it to the gateway."""
+    profile_directory: Path | None = None
+    """Where client profiles are kept; None keeps none on disk, but fetches them all the same."""
+    profiles_required: bool = True
+    logout: bool = True
+    """Also post a logout at the end, besides saying goodbye on the channel."""
+    connect_time_s: float = 30.0
+    answer_time_s: float = 120.0
+    """How long one answer may take: gateways wait for somebody to look at a telephone."""
+    reconnect_time_s: float = 300.0
+    """How long a lost tunnel is tried to be got back."""
+    follow_traffic: bool = False
+    """Tell `Traffic` events, for verbose output."""

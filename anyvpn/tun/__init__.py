@@ -1,0 +1,1 @@
+"""Tun devices of the Linux kernel: opening one, and moving packets through it."""
