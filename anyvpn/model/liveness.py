@@ -1,6 +1,6 @@
 """When a channel is probed, kept alive and given up (protocol reference, section 13).
 
-              silent for dpd_s               silent for 3 × dpd_s
+              silent for dpd_s               silent for 3 × dpd_s (clients: 2)
 alive ───────────────────────▶ probing ───────────────────────────▶ dead
   ▲                               │
   └────── anything received ──────┘
@@ -13,6 +13,7 @@ from enum import Enum
 
 # Ours
 DEAD_AFTER_DPD_INTERVALS = 3.0  # protocol reference, section 13.2: the gateway's rule
+CLIENT_DEAD_AFTER_DPD_INTERVALS = 2.0  # the client's
 PROBE_AGAIN_AFTER_DPD_INTERVALS = 0.5  # as clients repeat theirs
 
 
@@ -31,15 +32,20 @@ class LivenessLimits:
 
     dpd_s: float = 0.0
     keepalive_s: float = 0.0
+    dead_after_intervals: float = DEAD_AFTER_DPD_INTERVALS
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelActivity:
-    """When a channel last received, last sent, and was last probed (0: never)."""
+    """When a channel last received, last sent, and was last probed (0: never).
+
+    `round_trip_s` is how long the answer to the last probe that was answered took (0: none was).
+    """
 
     received_at_s: float
     sent_at_s: float
     probed_at_s: float = 0.0
+    round_trip_s: float = 0.0
 
 
 def look_at_channel(
@@ -49,7 +55,7 @@ def look_at_channel(
     silent_s = now_s - activity.received_at_s
     next_look_s = float("inf")
     if limits.dpd_s > 0:
-        dead_at_s = activity.received_at_s + DEAD_AFTER_DPD_INTERVALS * limits.dpd_s
+        dead_at_s = activity.received_at_s + limits.dead_after_intervals * limits.dpd_s
         if now_s >= dead_at_s:
             return LivenessAction.GIVE_UP, now_s
         probe_at_s = activity.received_at_s + limits.dpd_s

@@ -27,16 +27,31 @@ class DatagramSender(Protocol):
 class _Times:
     """When a channel last did something; touched once a batch."""
 
-    __slots__ = ("probed_at_s", "received_at_s", "sent_at_s")
+    __slots__ = ("awaits_answer", "probed_at_s", "received_at_s", "round_trip_s", "sent_at_s")
 
     def __init__(self, now_s: float) -> None:
         self.received_at_s = now_s
         self.sent_at_s = now_s
         self.probed_at_s = 0.0
+        self.round_trip_s = 0.0
+        self.awaits_answer = False
+
+    def probed(self, now_s: float) -> None:
+        """A probe goes out."""
+        self.probed_at_s = now_s
+        self.awaits_answer = True
+
+    def probe_answered(self, now_s: float) -> None:
+        """The answer to the last probe came; an answer to nothing tells nothing."""
+        if self.awaits_answer:
+            self.awaits_answer = False
+            self.round_trip_s = now_s - self.probed_at_s
 
     def activity(self) -> ChannelActivity:
         """The times as a value."""
-        return ChannelActivity(self.received_at_s, self.sent_at_s, self.probed_at_s)
+        return ChannelActivity(
+            self.received_at_s, self.sent_at_s, self.probed_at_s, self.round_trip_s
+        )
 
 
 class LiveDTLSChannel(_Times):
@@ -100,7 +115,7 @@ class LiveDTLSChannel(_Times):
         """Send one packet that is not data."""
         self.sent_at_s = now_s
         if kind == _DPD_REQUEST:
-            self.probed_at_s = now_s
+            self.probed(now_s)
         self._sender.send(self.path, self._sealer.seal_packets(kind, (payload,)))
 
 
@@ -142,7 +157,7 @@ class LiveCSTPChannel(_Times):
     def send_control(self, kind: int, payload: bytes, now_s: float) -> None:
         """Send one packet that is not data, as soon as the stream takes it."""
         if kind == _DPD_REQUEST:
-            self.probed_at_s = now_s
+            self.probed(now_s)
         if len(self._waiting_frames) < self.MOST_WAITING_CONTROLS:
             self._waiting_frames.append(frame_packet(kind, payload))
         self.send_waiting_frames(now_s)

@@ -42,7 +42,7 @@ BYTES_PER_WAKE = 512 << 10
 _DATA = int(PacketKind.DATA)
 _DPD_REQUEST = int(PacketKind.DPD_REQUEST)
 _DPD_RESPONSE = int(PacketKind.DPD_RESPONSE)
-_SEEN_IN_ACTIVITY = (int(PacketKind.KEEPALIVE), _DPD_RESPONSE)
+_KEEPALIVE = int(PacketKind.KEEPALIVE)
 
 
 class Datagrams(DatagramSender, Protocol):
@@ -61,14 +61,25 @@ class PythonPacketEngine:
     It answers DPD requests itself and swallows keepalives and DPD responses, which are seen in
     `activity`; all other packets that are not data go up. What goes wrong with one tunnel costs
     that tunnel the channel concerned.
+
+    It is the client that chooses the channel (protocol reference, section 13.3): with
+    `follows_client` data goes over CSTP when the client's does, although DTLS is there.
     """
 
-    def __init__(self, reactor: IReactorTime, device: ITunDevice, datagrams: Datagrams) -> None:
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        device: ITunDevice,
+        datagrams: Datagrams,
+        *,
+        follows_client: bool = True,
+    ) -> None:
         self.unroutable_packets = 0
         """What the tun device gave that no tunnel has an address for."""
         self._reactor = reactor
         self._device = device
         self._datagrams = datagrams
+        self._follows_client = follows_client
         self._tunnels: dict[int, Tunnel] = {}
         self._routes: Routes[Tunnel] = Routes()
         self._peers = Peers()
@@ -313,7 +324,7 @@ class PythonPacketEngine:
         channel = _channel(tunnel, name)
         if packets:
             if name is ChannelName.CSTP and tunnel.dtls is not None:
-                tunnel.dtls.quiet = True
+                tunnel.dtls.quiet = self._follows_client
             self._guard(tunnel, partial(self._data_received, tunnel, packets, now_s))
         last_probe = next((each for each in reversed(others) if each[0] == _DPD_REQUEST), None)
         for other in others:
@@ -325,7 +336,9 @@ class PythonPacketEngine:
                 if other is last_probe and len(payload) <= LONGEST_SENT_BYTES:
                     answer = partial(channel.send_control, _DPD_RESPONSE, payload, now_s)
                     self._guard(tunnel, answer)
-            elif kind not in _SEEN_IN_ACTIVITY:
+            elif kind == _DPD_RESPONSE:
+                channel.probe_answered(now_s)
+            elif kind != _KEEPALIVE:
                 tell = partial(tunnel.observer.control_received, name, kind, payload)
                 self._guard(tunnel, tell)
 

@@ -231,6 +231,11 @@ class TLSStream(protocol.Protocol):
         """The host name that the client asked for; empty when it asked for none."""
         return (self.tls.get_servername() or b"").decode("ascii", "replace")
 
+    def peer_address(self) -> str:
+        """The other end's host as an address; empty when there is no real socket below."""
+        peer = None if self._tcp is None else self._tcp.getPeer()
+        return getattr(peer, "host", "")
+
     def path_mtu(self) -> int:
         """The path's MTU in bytes as TCP knows it; 0 when there is no real socket below."""
         return path_mtu_below(self._tcp)

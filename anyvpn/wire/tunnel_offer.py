@@ -90,7 +90,7 @@ def write_offer(offer: TunnelOffer, host: str) -> list[tuple[bytes, bytes]]:
         header("X-CSTP-Version", "1"),
         *([header("X-CSTP-Hostname", offer.hostname)] if offer.hostname else []),
         header("X-CSTP-Protocol", PROTOCOL_TEXT),
-        *_write_client(offer.client),
+        *identifier_headers(offer.client),
     ]
     families = [
         name for name, family in (("IPv6", 6), ("IPv4", 4)) if family in offer.address_families
@@ -126,8 +126,8 @@ def _read_client(received: ReceivedHeaders) -> ClientDescription:
     )
 
 
-def _write_client(client: ClientDescription) -> list[tuple[bytes, bytes]]:
-    """Only phones and tablets say more than their User-Agent."""
+def identifier_headers(client: ClientDescription) -> list[tuple[bytes, bytes]]:
+    """The X-AnyConnect-Identifier- headers: only phones and tablets say so much of themselves."""
     if not client.is_mobile:
         return []
     return [

@@ -1,0 +1,449 @@
+"""A tunnel: the adapter, the packets between it and the gateway, and getting lost links back.
+
+Links come and go: with new keys, after a loss, at another address. Adapter and engine stay.
+
+Source: protocol reference, sections 13.4, 14.1 and 14.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from itertools import repeat
+from typing import Any, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorFDSet, IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from anyvpn.client.datagrams import GatewayDatagrams
+from anyvpn.client.link import TUNNEL_ID, Link
+from anyvpn.client.login import Login
+from anyvpn.client.settings import ClientSettings
+from anyvpn.client.tunnel_request import OpenedTunnel, first_mtu
+from anyvpn.errors import (
+    AnyvpnError,
+    ClientError,
+    GatewayUnreachable,
+    GatewayUntrusted,
+    PeerError,
+    TokenRejected,
+    TunnelRefused,
+)
+from anyvpn.interfaces import IAdapter, IAdapterBackend, IPacketObserver
+from anyvpn.model.adapter import AdapterSettings
+from anyvpn.model.channels import ChannelName, PeerPath
+from anyvpn.model.client_events import (
+    AdapterChanged,
+    ChannelChanged,
+    ClientEvent,
+    Disconnected,
+    MessageShown,
+    Phase,
+    PhaseEntered,
+    Retrying,
+    TunnelReady,
+)
+from anyvpn.model.events import Counters
+from anyvpn.model.group_policy import Address
+from anyvpn.model.tunnel_settings import LARGEST_TUNNEL_MTU_BYTES, TunnelSettings
+from anyvpn.packets.engine import PythonPacketEngine
+
+log = Logger()
+
+# From the protocol (protocol reference, section 9.3)
+GOODBYE_TEXT = "Aborted by caller"
+ANSWER_TO_GOODBYE_TEXT = "Server request"
+
+# Ours
+RETRY_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""The first try comes at once; the last delay is repeated."""
+REKEY_AGAIN_AFTER_S = 60.0
+EVERYTHING = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
+
+
+class ClientReactor(IReactorTime, IReactorFDSet):
+    """What a client needs of a reactor."""
+
+
+class TunnelSource(Protocol):
+    """Where a tunnel gets its links and its logins from."""
+
+    async def open_link(self, login: Login, wishes: tuple[Address, ...]) -> OpenedTunnel:
+        """CONNECT once more. Raises ClientError, PeerError."""
+
+    async def authenticate(self) -> Login:
+        """Log in anew. Raises ClientError, PeerError, LoginAborted."""
+
+    async def log_out(self, login: Login) -> None:
+        """Tell the gateway that nobody comes back; never raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelStatus:
+    """How a tunnel is doing; in `counters`, "received" is what came from the gateway.
+
+    `round_trip_s` is 0 until a probe was answered. While the link is lost `is_connected` is false.
+    """
+
+    is_connected: bool
+    channel: ChannelName
+    cipher: str
+    tls: str
+    device: str
+    mtu_bytes: int
+    settings: TunnelSettings
+    counters: Counters
+    round_trip_s: float
+    connected_at_s: float
+    reconnects: int
+
+
+@implementer(IPacketObserver)
+class VPNTunnel:
+    """Made by `VPNClient.connect`, which waits until it is up."""
+
+    def __init__(
+        self,
+        reactor: ClientReactor,
+        source: TunnelSource,
+        login: Login,
+        settings: ClientSettings,
+        *,
+        tell: Callable[[ClientEvent], None],
+        random: Callable[[int], bytes],
+    ) -> None:
+        self.login = login
+        self.adapter: IAdapter
+        self._granted: TunnelSettings | None = None
+        self._peer_address = ""
+        self._reactor = reactor
+        self._source = source
+        self._client_settings = settings
+        self._tell = tell
+        self._random = random
+        self._datagrams = GatewayDatagrams(reactor)
+        self._engine: PythonPacketEngine
+        self._link: Link
+        self._link_is_up = False
+        self._counters_before = Counters()
+        self._connected_at_s = 0.0
+        self._reconnects = 0
+        self._applied: AdapterSettings
+        self._work: Deferred[None] | None = None
+        self._applying: Deferred[None] | None = None
+        self._ending = False
+        self._outcome: str | Failure | None = None
+        self._waiting: list[Deferred[str]] = []
+
+    async def start(self, opened: OpenedTunnel, adapters: IAdapterBackend) -> None:
+        """Bring the adapter up and move packets. Raises: TunUnavailable."""
+        self._take(opened)
+        self._applied = self._adapter_settings(first_mtu(opened))
+        try:
+            self.adapter = await adapters.open(self._applied)
+        except BaseException:
+            opened.stream.abort("closed here")
+            raise
+        self._engine = PythonPacketEngine(
+            self._reactor, self.adapter, self._datagrams, follows_client=False
+        )
+        self._engine.start()
+        self._attach()
+        self._connected_at_s = self._reactor.seconds()
+        self._link = self._begin_link(opened)
+        self._tell(
+            TunnelReady(self.settings, self.adapter.name, self._applied.mtu_bytes, self._link.tls)
+        )
+
+    # --- what the user asks for -----------------------------------------------------------------
+
+    @property
+    def settings(self) -> TunnelSettings:
+        """What the gateway granted last."""
+        assert self._granted is not None, "not started"
+        return self._granted
+
+    def status(self) -> TunnelStatus:
+        """How it is doing."""
+        link = self._link
+        activity = self._engine.activity(TUNNEL_ID, link.channel)
+        return TunnelStatus(
+            is_connected=self._link_is_up,
+            channel=link.channel,
+            cipher=link.cipher,
+            tls=link.tls,
+            device=self.adapter.name,
+            mtu_bytes=self._applied.mtu_bytes,
+            settings=self.settings,
+            counters=self._counters_before.plus(self._engine.counters(TUNNEL_ID)),
+            round_trip_s=0.0 if activity is None else activity.round_trip_s,
+            connected_at_s=self._connected_at_s,
+            reconnects=self._reconnects,
+        )
+
+    def probe(self) -> None:
+        """Measure the round trip: the answer is seen in `status`."""
+        if self._link_is_up:
+            self._link.probe()
+
+    def reconnect_now(self) -> None:
+        """Give the link up and take another one, as when the network has changed."""
+        self._lose_link("asked to reconnect")
+
+    async def wait_closed(self) -> str:
+        """Wait for the end; gives the reason in words.
+
+        Raises: ClientError, LoginAborted, TunUnavailable, PeerError: it was lost for good.
+        """
+        if self._outcome is None:
+            waiting: Deferred[str] = Deferred(self._forget_waiting)
+            self._waiting.append(waiting)
+            return await waiting
+        if isinstance(self._outcome, Failure):
+            self._outcome.raiseException()
+        return str(self._outcome)
+
+    async def disconnect(self) -> None:
+        """Say goodbye, log out, undo everything; disconnecting twice does no harm."""
+        await self._end("disconnected by the user", goodbye=GOODBYE_TEXT)
+
+    async def detach(self) -> None:
+        """Undo everything here, and leave the session at the gateway for somebody else."""
+        await self._end("detached; the session goes on at the gateway")
+
+    # --- the link's owner -----------------------------------------------------------------------
+
+    def link_lost(self, link: Link, reason: str) -> None:
+        """Try to get it back."""
+        if link is self._link and not self._ending:
+            self._lose_link(reason)
+
+    def gateway_disconnected(self, link: Link, reason: str) -> None:
+        """The gateway has ended the session, unless it has just moved to a new link."""
+        if link is not self._link or self._ending:
+            return
+        if self._work is not None and self._link_is_up:
+            self._link_is_up = False  # a CONNECT is under way, and takes the session over
+            return
+        self._start_end(reason, goodbye=ANSWER_TO_GOODBYE_TEXT)
+
+    def channel_changed(self, link: Link, reason: str) -> None:
+        """Tell the user."""
+        if link is self._link:
+            self._tell(ChannelChanged(link.channel, link.cipher, reason))
+
+    def mtu_changed(self, link: Link, reason: str) -> None:
+        """Set the adapter up anew when the MTU is another; without DTLS, tell it in any case."""
+        if link is not self._link or self._ending:
+            return
+        if link.mtu_bytes != self._applied.mtu_bytes:
+            self._apply(reason)
+        elif link.suite is None:
+            self._tell(AdapterChanged(link.mtu_bytes, reason))
+
+    def new_keys_due(self, link: Link) -> None:
+        """Make the next link while this one works on."""
+        if link is self._link and self._work is None and not self._ending:
+            self._tell(PhaseEntered(Phase.CSTP, "new keys"))
+            self._start(self._take_new_keys(link))
+
+    # --- the packet engine's observer -----------------------------------------------------------
+
+    def control_received(self, name: ChannelName, kind: int, payload: bytes) -> None:
+        """A packet that is not data."""
+        self._link.control_received(name, kind, payload)
+
+    def peer_moved(self, path: PeerPath) -> None:
+        """The gateway answers from another address, with keys that only it has."""
+        log.info("The gateway answers from {address} now", address=path.host)
+
+    # --- links ----------------------------------------------------------------------------------
+
+    def _take(self, opened: OpenedTunnel) -> None:
+        """What was granted counts from now on."""
+        banner = opened.granted.banner
+        if banner and (self._granted is None or banner != self._granted.banner):
+            self._tell(MessageShown(banner))
+        self._granted = opened.granted
+        self._peer_address = opened.peer_address
+
+    def _begin_link(self, opened: OpenedTunnel) -> Link:
+        link = self._link = Link(
+            self._reactor,
+            self._engine,
+            self._datagrams,
+            self,
+            opened,
+            dpd_s=self._client_settings.dpd_s,
+            random=self._random,
+        )
+        self._link_is_up = True
+        if link.is_trying_dtls:
+            self._tell(PhaseEntered(Phase.DTLS, "data goes over TLS meanwhile"))
+        link.begin()
+        return link
+
+    def _replace_link(self, opened: OpenedTunnel) -> None:
+        """Go on over another link; whatever was granted anew is applied."""
+        before, lease = self._link, self.settings.lease
+        before.end()
+        self._take(opened)
+        if self.settings.lease != lease:
+            self._counters_before = self._counters_before.plus(self._engine.counters(TUNNEL_ID))
+            self._attach()
+        link = self._begin_link(opened)
+        if self._adapter_settings(link.mtu_bytes) != self._applied:
+            self._apply("the gateway grants other settings than before")
+
+    def _attach(self) -> None:
+        self._engine.attach(
+            TUNNEL_ID, self.settings.lease, EVERYTHING, LARGEST_TUNNEL_MTU_BYTES, self
+        )
+
+    def _lose_link(self, reason: str) -> None:
+        self._link_is_up = False
+        self._link.end()
+        for name in ChannelName:
+            self._engine.replace_channel(TUNNEL_ID, name, None)
+        if self._work is None and not self._ending:
+            self._start(self._get_back(reason))
+
+    async def _take_new_keys(self, link: Link) -> None:
+        """A new link beside the old one, which stays if there is none to be had."""
+        try:
+            opened = await self._source.open_link(self.login, self.settings.lease.addresses)
+        except (ClientError, PeerError) as error:
+            log.warn("No new keys: {why}", why=error)
+            if self._link_is_up:
+                link.new_keys_in(REKEY_AGAIN_AFTER_S)
+            else:
+                await self._get_back(str(error))
+            return
+        self._replace_link(opened)
+        self._tell(PhaseEntered(Phase.CONNECTED, "with new keys"))
+
+    async def _get_back(self, reason: str) -> None:
+        """Try until there is a link again, or the time for it is up."""
+        began_at_s = self._reactor.seconds()
+        why: AnyvpnError | None = None
+        for attempt, delay_s in enumerate(_retry_delays(), 1):
+            waited_s = self._reactor.seconds() - began_at_s
+            if why is not None and waited_s + delay_s > self._client_settings.reconnect_time_s:
+                raise GatewayUnreachable(
+                    f"the tunnel could not be got back within {waited_s:.0f} s: {why}"
+                ) from why
+            self._tell(Retrying(reason if why is None else str(why), attempt, delay_s))
+            if delay_s:
+                await deferLater(self._reactor, delay_s)
+            try:
+                opened = await self._reopen()
+                break
+            except (GatewayUnreachable, TunnelRefused, PeerError) as error:
+                why = error
+        self._reconnects += 1
+        self._replace_link(opened)
+        self._tell(PhaseEntered(Phase.CONNECTED, "again"))
+
+    async def _reopen(self) -> OpenedTunnel:
+        """One try; a session that the gateway has forgotten takes a new login."""
+        await self.adapter.prepare_reconnect()
+        self._tell(PhaseEntered(Phase.RECONNECTING))
+        wishes = self.settings.lease.addresses
+        try:
+            return await self._source.open_link(self.login, wishes)
+        except (TokenRejected, GatewayUntrusted) as error:
+            # A certificate that was renewed is looked at anew, by all rules
+            log.info("A new login is needed: {why}", why=error)
+        self.login = await self._source.authenticate()
+        return await self._source.open_link(self.login, wishes)
+
+    # --- the adapter ----------------------------------------------------------------------------
+
+    def _adapter_settings(self, mtu_bytes: int) -> AdapterSettings:
+        address: Address | None = None
+        with suppress(ValueError):  # behind a proxy whose address nobody knows
+            address = ip_address(self._peer_address.partition("%")[0])
+        return AdapterSettings(self.settings, mtu_bytes, address, self.login.url.host)
+
+    def _apply(self, reason: str) -> None:
+        """Set the adapter up as it should be, one change after the other."""
+        if self._applying is None:
+            self._applying = Deferred.fromCoroutine(self._apply_now(reason))
+            self._applying.addErrback(self._failed)
+
+    async def _apply_now(self, reason: str) -> None:
+        while not self._ending:
+            wanted = self._adapter_settings(self._link.mtu_bytes)
+            if wanted == self._applied:
+                break
+            await self.adapter.apply(wanted)
+            self._applied = wanted
+            self._tell(AdapterChanged(wanted.mtu_bytes, reason))
+        self._applying = None
+
+    # --- work in the background, and the end ----------------------------------------------------
+
+    def _start(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
+        task = self._work = Deferred.fromCoroutine(work)
+        task.addErrback(self._failed)
+        task.addCallback(self._work_done, task)
+
+    def _work_done(self, _: None, task: Deferred[None]) -> None:
+        if self._work is task:
+            self._work = None
+        if not self._ending and not self._link_is_up:
+            self._lose_link("the new link was lost at once")
+
+    def _failed(self, failure: Failure) -> None:
+        """It cannot go on: the user's tunnel ends with this error."""
+        if isinstance(failure.value, CancelledError):
+            return
+        if not isinstance(failure.value, AnyvpnError):
+            log.failure("The tunnel breaks down", failure)
+        self._start_end(failure)
+
+    def _start_end(self, outcome: str | Failure, goodbye: str = "") -> None:
+        ending = Deferred.fromCoroutine(self._end(outcome, goodbye))
+        ending.addErrback(lambda failure: log.failure("The tunnel does not end well", failure))
+
+    async def _end(self, outcome: str | Failure, goodbye: str = "") -> None:
+        if self._ending:
+            with suppress(AnyvpnError):
+                await self.wait_closed()
+            return
+        self._ending = True
+        if goodbye and self._link_is_up:
+            self._link.say_goodbye(goodbye)
+        self._link_is_up = False
+        for task in (self._work, self._applying):
+            if task is not None:
+                task.cancel()
+        self._counters_before = self._counters_before.plus(self._engine.counters(TUNNEL_ID))
+        self._link.end()
+        self._engine.stop()
+        self._datagrams.close()
+        try:
+            await self.adapter.close()
+        finally:
+            if goodbye == GOODBYE_TEXT:
+                await self._source.log_out(self.login)
+            self._outcome = outcome
+            reason = outcome if isinstance(outcome, str) else outcome.getErrorMessage()
+            self._tell(Disconnected(reason))
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                each.callback(outcome)
+
+    def _forget_waiting(self, waiting: Deferred[str]) -> None:
+        self._waiting.remove(waiting)
+
+
+def _retry_delays() -> Iterator[float]:
+    yield from RETRY_DELAYS_S
+    yield from repeat(RETRY_DELAYS_S[-1])

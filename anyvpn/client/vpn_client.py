@@ -1,0 +1,178 @@
+"""The client: phases 1 to 6 against a gateway as one coroutine.
+
+client = VPNClient(reactor, "vpn.example.com", responder, adapters)
+tunnel = await client.connect()
+print(await tunnel.wait_closed())
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from twisted.logger import Logger
+
+from anyvpn.client.authentication import Authentication
+from anyvpn.client.dialer import Dialer
+from anyvpn.client.downloads import download_profiles
+from anyvpn.client.gateway_url import GatewayURL, parse_gateway_url
+from anyvpn.client.http_session import HTTPSession
+from anyvpn.client.login import Login
+from anyvpn.client.profile_store import ProfileStore
+from anyvpn.client.settings import ClientSettings
+from anyvpn.client.tunnel import ClientReactor, VPNTunnel
+from anyvpn.client.tunnel_request import OpenedTunnel, open_tunnel
+from anyvpn.errors import AnyvpnError, ConfigurationError
+from anyvpn.interfaces import IAdapterBackend, IResponder
+from anyvpn.model.authentication import ClientMessage, ClientMessageKind
+from anyvpn.model.client_events import ClientEvent, Phase, PhaseEntered
+from anyvpn.model.group_policy import Address
+from anyvpn.wire.authentication import write_client_message
+from anyvpn.wire.cookies import SESSION_COOKIE
+
+log = Logger()
+
+# Ours
+LOGOUT_TIME_S = 5.0
+
+
+def _nobody_follows(event: ClientEvent) -> None:
+    """Events of a client that nobody follows."""
+
+
+class VPNClient:
+    """One gateway, one user; each `connect` is a tunnel of its own.
+
+    `responder` answers what the gateway asks; `adapters` makes the tun device, and may be left
+    out for `authenticate` alone. `on_event` hears of everything, on the reactor's thread.
+
+    Raises: ConfigurationError: the URL or a file of the settings is wrong.
+    """
+
+    def __init__(
+        self,
+        reactor: ClientReactor,
+        url: GatewayURL | str,
+        responder: IResponder,
+        adapters: IAdapterBackend | None = None,
+        settings: ClientSettings | None = None,
+        *,
+        on_event: Callable[[ClientEvent], None] = _nobody_follows,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.url = parse_gateway_url(url) if isinstance(url, str) else url
+        self._reactor = reactor
+        self._responder = responder
+        self._adapters = adapters
+        self._settings = ClientSettings() if settings is None else settings
+        self._tell = on_event
+        self._random = random
+        self._dialer = Dialer(reactor, self._settings, on_event)
+        self._store = ProfileStore(self._settings.profile_directory)
+        self._login_session: HTTPSession | None = None
+
+    async def authenticate(self) -> Login:
+        """Phases 1 to 3: from the TLS handshake to the session token.
+
+        Raises: GatewayUnreachable, GatewayUntrusted, LoginDenied, LoginAborted, PeerError.
+        """
+        self._close_login_session()
+        self._tell(PhaseEntered(Phase.TLS, str(self.url)))
+        session = self._new_session(self.url)
+        try:
+            await session.connection()
+            authentication = Authentication(
+                session, self._dialer, self._responder, self._settings, self._tell
+            )
+            login = await authentication.log_in()
+        except BaseException:
+            session.close()
+            raise
+        self._login_session = session
+        return login
+
+    async def connect(self, login: Login | None = None) -> VPNTunnel:
+        """Phases 1 to 5, or from 4 on with a login; phase 6 goes on in the background.
+
+        Cancelling undoes everything.
+
+        Raises: what `authenticate` raises; ProfileUnavailable, TokenRejected, TunnelRefused,
+            TunUnavailable.
+        """
+        if self._adapters is None:
+            raise ConfigurationError("a tunnel needs an adapter")
+        try:
+            login = login or await self.authenticate()
+            await download_profiles(
+                login,
+                lambda url: self._new_session(url, login),
+                self._store,
+                required=self._settings.profiles_required,
+                tell=self._tell,
+            )
+            self._tell(PhaseEntered(Phase.CSTP))
+            opened = await self.open_link(login, ())
+        finally:
+            self._close_login_session()
+        tunnel = VPNTunnel(
+            self._reactor, self, login, self._settings, tell=self._tell, random=self._random
+        )
+        await tunnel.start(opened, self._adapters)
+        return tunnel
+
+    # --- what tunnels ask for (TunnelSource) --------------------------------------------------
+
+    async def open_link(self, login: Login, wishes: tuple[Address, ...]) -> OpenedTunnel:
+        """CONNECT, on the connection of the login when it is still open."""
+        session, self._login_session = self._login_session, None
+        if session is None or not session.url.is_same_gateway(login.url):
+            session = self._new_session(login.url, login)
+        try:
+            return await open_tunnel(
+                session,
+                login.token,
+                self._settings,
+                wishes=wishes,
+                random=self._random,
+                tell=self._tell,
+            )
+        finally:
+            session.close()
+
+    async def log_out(self, login: Login) -> None:
+        """Post a logout where the gateway knows one; whatever comes of it is of no matter."""
+        if not (self._settings.logout and login.session_id):
+            return
+        session = self._new_session(login.url, login)
+        session.cookies[SESSION_COOKIE] = login.token
+        message = ClientMessage(
+            ClientMessageKind.LOGOUT,
+            client=self._settings.description,
+            session_id=login.session_id,
+            session_token=login.token,
+        )
+        try:
+            await session.request("POST", write_client_message(message), time_s=LOGOUT_TIME_S)
+        except AnyvpnError as error:
+            log.debug("The logout was not heard: {why}", why=error)
+        finally:
+            session.close()
+
+    # --- within -------------------------------------------------------------------------------
+
+    def _new_session(self, url: GatewayURL, login: Login | None = None) -> HTTPSession:
+        """A session of its own connections, which must show what the login was begun with."""
+        return HTTPSession(
+            self._reactor,
+            self._dialer,
+            self._settings,
+            self._tell,
+            url,
+            address="" if login is None else login.address,
+            accepted=None if login is None else login.certificate,
+        )
+
+    def _close_login_session(self) -> None:
+        session, self._login_session = self._login_session, None
+        if session is not None:
+            session.close()
