@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from itertools import repeat
 from typing import Any, Protocol
@@ -369,7 +369,15 @@ class VPNTunnel:
         address: Address | None = None
         with suppress(ValueError):  # behind a proxy whose address nobody knows
             address = ip_address(self._peer_address.partition("%")[0])
-        return AdapterSettings(self.settings, mtu_bytes, address, self.login.url.host)
+        granted = replace(
+            self.settings,
+            dtls=None,
+            rekey_s=0,
+            session_timeout_remaining_s=0,
+            post_auth_xml="",
+            other_headers=(),
+        )  # what changes with every link is nothing to the adapter
+        return AdapterSettings(granted, mtu_bytes, address, self.login.url.host)
 
     def _apply(self, reason: str) -> None:
         """Set the adapter up as it should be, one change after the other."""

@@ -12,7 +12,8 @@ from anyvpn.model.tunnel_settings import LARGEST_TUNNEL_MTU_BYTES, TunnelSetting
 class AdapterSettings:
     """All that an adapter needs to know.
 
-    `mtu_bytes` is that of the channel in use, which may differ from what `granted` says.
+    `mtu_bytes` is that of the channel in use, which may differ from what `granted` says. What
+    changes with every CONNECT, such as the ids of the DTLS channel, is left out of `granted`.
     `gateway_address` is the outer address that must stay reachable past the tunnel (that of the
     proxy, when there is one); None when no route has to be kept for it.
     """
