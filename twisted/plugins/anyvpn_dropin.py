@@ -59,3 +59,21 @@ listener_log = Backend(
     "anyvpn.backends.listener_log",
     "one log line for each event",
 )
+adapter_linux = Backend(
+    "adapter",
+    "linux",
+    "anyvpn.backends.adapter_linux",
+    "a tun device of the client's host, with addresses, routes and resolvers",
+)
+responder_given = Backend(
+    "responder",
+    "given",
+    "anyvpn.backends.responder_given",
+    "answers given ahead: user name, password or its file, other fields",
+)
+responder_terminal = Backend(
+    "responder",
+    "terminal",
+    "anyvpn.backends.responder_terminal",
+    "asks the user at the terminal",
+)

@@ -1,0 +1,238 @@
+"""Brings a host into the state of a plan, by netlink, and out of it again.
+
+Only differences are applied. Routes through the device vanish with it; those past it are told
+to `journal` before they are made, so that a crash leaves nothing that cannot be undone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.rtnl import rt_type
+from twisted.logger import Logger
+
+from anyvpn.backends.adapter_linux_plan import Network, Plan, Route, Way
+from anyvpn.errors import TunUnavailable
+
+log = Logger()
+
+# From Linux
+_MAIN_TABLE = 254
+_NO_LINK_LOCAL_ADDRESS = 1
+_NO_DUPLICATE_ADDRESS_DETECTION = 0x02
+_GONE = (errno.ESRCH, errno.ENOENT, errno.ENODEV, errno.EADDRNOTAVAIL)
+
+# Ours
+_LONGEST_SUPER_PACKET_BYTES = 60_000
+_METRIC = 42
+"""Marks what is ours: no other route of the host is likely to have this metric."""
+
+
+class HostNetwork:
+    """The part of the host's network that belongs to one device. Blocking: run it in a thread."""
+
+    def __init__(self, device: str, journal: Callable[[Sequence[Network]], None]) -> None:
+        self._device = device
+        self._journal = journal
+        self._plan: Plan | None = None
+        self._outside: dict[Network, dict[str, Any]] = {}
+
+    def apply(self, plan: Plan) -> None:
+        """Be as the plan says. Raises: TunUnavailable."""
+        before, self._plan = self._plan, plan
+        with IPRoute() as netlink:
+            index = self._index(netlink)
+            if before is None:
+                self._prepare(netlink, index)
+            if before is None or before.mtu_bytes != plan.mtu_bytes:
+                with _naming(f"an MTU of {plan.mtu_bytes} bytes"):
+                    netlink.link("set", index=index, mtu=plan.mtu_bytes, state="up")
+            had = () if before is None else before.addresses
+            for address in plan.addresses:
+                if address not in had:
+                    self._add_address(netlink, index, address)
+            for address in had:
+                if address not in plan.addresses:
+                    self._delete_address(netlink, index, address)
+            had_routes = () if before is None else before.routes
+            for route in had_routes:
+                if route not in plan.routes:
+                    self._delete(netlink, index, route)
+            self._add_routes(
+                netlink, index, [each for each in plan.routes if each not in had_routes]
+            )
+
+    def refresh_outside(self) -> None:
+        """The host may have other ways out now: let the routes past the tunnel take them.
+
+        Raises: TunUnavailable.
+        """
+        if self._plan is None:
+            return
+        with IPRoute() as netlink:
+            index = self._index(netlink)
+            for route in self._plan.routes:
+                if route.way is Way.OUTSIDE:
+                    way_out = self._way_out(netlink, route.network, index)
+                    if way_out != self._outside.get(route.network):
+                        self._delete(netlink, index, route)
+                        self._add_routes(netlink, index, [route])
+
+    def undo(self) -> None:
+        """Take back what does not vanish with the device."""
+        plan, self._plan = self._plan, None
+        if plan is None:
+            return
+        with IPRoute() as netlink:
+            for route in plan.routes:
+                if route.way is not Way.TUNNEL:
+                    self._delete(netlink, 0, route)
+
+    # --- within -----------------------------------------------------------------------------
+
+    def _index(self, netlink: IPRoute) -> int:
+        found = netlink.link_lookup(ifname=self._device)
+        if not found:
+            raise TunUnavailable(f"the device {self._device} is gone")
+        return int(found[0])
+
+    @staticmethod
+    def _prepare(netlink: IPRoute, index: int) -> None:
+        with suppress(NetlinkError):  # an older kernel has its own bound
+            netlink.link("set", index=index, gso_max_size=_LONGEST_SUPER_PACKET_BYTES)
+        with suppress(NetlinkError):  # a host without IPv6 has no link-local addresses either
+            mode = ("IFLA_INET6_ADDR_GEN_MODE", _NO_LINK_LOCAL_ADDRESS)
+            af_inet6 = ("AF_INET6", {"attrs": [mode]})
+            netlink.link("set", index=index, IFLA_AF_SPEC={"attrs": [af_inet6]})
+
+    @staticmethod
+    def _add_address(netlink: IPRoute, index: int, address: Any) -> None:
+        flags = {"IFA_FLAGS": _NO_DUPLICATE_ADDRESS_DETECTION} if address.version == 6 else {}
+        with _naming(f"the address {address.ip}"):
+            netlink.addr(
+                "add",
+                index=index,
+                address=str(address.ip),
+                prefixlen=address.max_prefixlen,
+                **flags,
+            )
+
+    @staticmethod
+    def _delete_address(netlink: IPRoute, index: int, address: Any) -> None:
+        with suppress(NetlinkError):
+            netlink.addr(
+                "del", index=index, address=str(address.ip), prefixlen=address.max_prefixlen
+            )
+
+    def _add_routes(self, netlink: IPRoute, index: int, routes: Sequence[Route]) -> None:
+        past = [each.network for each in routes if each.way is not Way.TUNNEL]
+        if past:
+            assert self._plan is not None
+            self._journal(
+                [each.network for each in self._plan.routes if each.way is not Way.TUNNEL]
+            )
+        for route in routes:
+            network = str(route.network)
+            match route.way:
+                case Way.TUNNEL:
+                    with _naming(f"the route to {network}"):
+                        netlink.route("replace", dst=network, oif=index)
+                case Way.NOWHERE:
+                    with suppress(NetlinkError):  # a host without the family leaks nothing of it
+                        netlink.route(
+                            "replace",
+                            dst=network,
+                            type="unreachable",
+                            family=_family(route.network),
+                            priority=_METRIC,
+                        )
+                case Way.OUTSIDE:
+                    way_out = self._way_out(netlink, route.network, index)
+                    if way_out is None:
+                        log.debug("There is no way out to {network}", network=network)
+                        continue
+                    self._outside[route.network] = way_out
+                    with _naming(f"the way out to {network}"):
+                        netlink.route(
+                            "replace",
+                            dst=network,
+                            family=_family(route.network),
+                            priority=_METRIC,
+                            **way_out,
+                        )
+
+    def _delete(self, netlink: IPRoute, index: int, route: Route) -> None:
+        self._outside.pop(route.network, None)
+        which = {"oif": index} if route.way is Way.TUNNEL else {"priority": _METRIC}
+        delete_route(netlink, route.network, **which)
+
+    @staticmethod
+    def _way_out(netlink: IPRoute, network: Network, ours: int) -> dict[str, Any] | None:
+        """Where packets to that network went without the tunnel: the longest match, then metric."""
+        best: tuple[int, int] | None = None
+        way: dict[str, Any] | None = None
+        for entry in netlink.get_routes(family=_family(network), table=_MAIN_TABLE):
+            attributes = dict(entry["attrs"])
+            metric = attributes.get("RTA_PRIORITY", 0)
+            out = attributes.get("RTA_OIF")
+            if out is None or out == ours or metric == _METRIC:
+                continue
+            if entry["type"] != rt_type["unicast"]:
+                continue
+            length = entry["dst_len"]
+            text = attributes.get("RTA_DST") or ("0.0.0.0" if network.version == 4 else "::")  # noqa: S104 - a destination
+            covering = ip_network(f"{text}/{length}", strict=False)
+            if (
+                covering.version != network.version
+                or ip_address(network.network_address) not in covering
+            ):
+                continue
+            rank = (length, -metric)
+            if best is None or rank > best:
+                best = rank
+                way = {"oif": out}
+                gateway = attributes.get("RTA_GATEWAY")
+                if gateway:
+                    way["gateway"] = gateway
+        return way
+
+
+def delete_route(netlink: IPRoute, network: Network, **which: object) -> None:
+    """Delete a route if it is there."""
+    try:
+        netlink.route("del", dst=str(network), family=_family(network), **which)
+    except NetlinkError as error:
+        if error.code not in _GONE:
+            log.warn("The route to {network} stays: {why}", network=str(network), why=error)
+
+
+def delete_leftovers(networks: Sequence[Network]) -> None:
+    """Delete the routes past a tunnel that is no more."""
+    with IPRoute() as netlink:
+        for network in networks:
+            delete_route(netlink, network, priority=_METRIC)
+
+
+def _family(network: Network) -> int:
+    return 2 if network.version == 4 else 10
+
+
+@contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Say which part of the plan the kernel refused."""
+    try:
+        yield
+    except NetlinkError as error:
+        why = os.strerror(error.code)
+        if error.code == errno.EPERM:
+            why = "not permitted; become root, or use `anyvpn run` or --socks, which need no root"
+        elif error.code in (errno.EACCES, errno.EOPNOTSUPP):
+            why = "this host has IPv6 switched off; --disable-ipv6 does without it"
+        raise TunUnavailable(f"the tun device cannot have {what}: {why}") from error
