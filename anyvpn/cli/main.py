@@ -11,6 +11,8 @@ import click
 from anyvpn import __version__
 from anyvpn.cli.backends import show_backends
 from anyvpn.cli.check import check_file
+from anyvpn.cli.cleanup import cleanup
+from anyvpn.cli.connect import authenticate, connect
 from anyvpn.cli.init import make_plan, next_steps
 from anyvpn.cli.init_files import check_nothing_is_there, write_set_up
 from anyvpn.cli.passwords import read_password
@@ -43,10 +45,15 @@ class AnyvpnGroup(click.Group):
 @click.group(cls=AnyvpnGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="anyvpn", message="%(prog)s %(version)s")
 def main() -> None:
-    """Set up an AnyConnect-compatible SSL VPN gateway.
+    """AnyConnect-compatible SSL VPN: set up a gateway, or connect to one.
 
-    `anyvpn init` makes a working set-up, `twistd anyvpn-gateway --config FILE` runs it.
+    `anyvpn init` makes a working set-up, `twistd anyvpn-gateway --config FILE` runs it;
+    `anyvpn connect URL` connects to it, and to Cisco's gateways and ocserv.
     """
+
+
+for _command in (connect, authenticate, cleanup):
+    main.add_command(_command)
 
 
 @main.command()

@@ -78,7 +78,7 @@ class Dialer:
         self, url: GatewayURL, address: str, accepted: AcceptedCertificate | None
     ) -> TLSStream:
         settings = self._settings
-        handshake = _Handshake()
+        handshake = _Handshake(url.authority)
         stream = TLSStream(
             self._reactor,
             self._context(),
@@ -99,11 +99,11 @@ class Dialer:
                 time_s=settings.connect_time_s,
             )
             await handshake.done
-        except GatewayUnreachable as error:
+        except GatewayUnreachable:
             refusal = self._trust.refusal(stream.tls)
             if refusal is not None:
                 raise refusal from None
-            raise GatewayUnreachable(f"{url.authority}: {error}") from None
+            raise
         except BaseException:
             handshake.done.addErrback(lambda _: None)  # nobody waits for it any more
             stream.abort("cancelled here")
@@ -132,7 +132,8 @@ class Dialer:
 class _Handshake:
     """The reader of a stream until it is secured."""
 
-    def __init__(self) -> None:
+    def __init__(self, authority: str) -> None:
+        self._authority = authority
         self.done: Deferred[None] = Deferred(lambda _: None)
 
     def secured(self) -> None:
@@ -146,7 +147,7 @@ class _Handshake:
     def closed(self, reason: str) -> None:
         """It is over."""
         if not self.done.called:
-            self.done.errback(GatewayUnreachable(reason))
+            self.done.errback(GatewayUnreachable(f"{self._authority}: {reason}"))
 
 
 def _is_address(host: str) -> bool:

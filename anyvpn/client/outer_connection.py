@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from typing import Protocol, cast
 
 import h11
@@ -71,7 +72,7 @@ async def _dial(
             f"{what}{host}: there is no such host, or no resolver that knows it"
         ) from None
     except ConnectError as error:
-        why = " ".join(str(error).rstrip(".").split()) or "no connection"
+        why = os.strerror(error.osError) if isinstance(error.osError, int) else "no answer in time"
         raise GatewayUnreachable(f"{what}{host} port {port}: {why}") from None
 
 

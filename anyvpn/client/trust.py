@@ -233,7 +233,7 @@ class GatewayTrust:
         elif why and self._known is not None:
             why = self._look_up(self._known, watched, shown, why)
         elif why and not self._settings.allow_untrusted:
-            raise GatewayUntrusted(why, shown.pin)
+            raise GatewayUntrusted(f"the gateway is not trusted: {why}", shown.pin)
         watched.verdict = AcceptedCertificate(shown.der, why)
         return True
 

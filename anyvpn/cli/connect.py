@@ -1,0 +1,168 @@
+"""`anyvpn connect` and `anyvpn authenticate`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from anyvpn.backends import adapter_linux
+from anyvpn.cli.background import Background, PidFile
+from anyvpn.cli.client_run import (
+    ENDED_WELL,
+    connect_in_turn,
+    follow_tunnel,
+    read_cookie,
+    run_client,
+)
+from anyvpn.cli.connect_options import (
+    Options,
+    connection_options,
+    find_gateways,
+    make_responder,
+    read_settings,
+)
+from anyvpn.cli.progress import Progress
+from anyvpn.client.gateway_url import GatewayURL
+from anyvpn.client.login import Login
+from anyvpn.client.profile_store import ProfileStore, default_directory
+from anyvpn.client.tunnel import ClientReactor
+from anyvpn.client.vpn_client import VPNClient
+from anyvpn.errors import ConfigurationError
+from anyvpn.interfaces import IAdapterBackend
+
+
+@click.command()
+@click.argument("target", metavar="[URL|NAME]", default="")
+@connection_options
+@click.option("-C", "--cookie", metavar="TEXT", help="Session token instead of a login.")
+@click.option("--cookie-on-stdin", is_flag=True, help="Read the session token from stdin.")
+@click.option("-i", "--interface", metavar="NAME", help="Name of the tun device.")
+@click.option("--no-dns", is_flag=True, help="Leave the host's resolvers alone.")
+@click.option("--resolv-conf", type=click.Path(path_type=Path), help="Instead of /etc/resolv.conf.")
+@click.option("-b", "--background", is_flag=True, help="Go on in the background once connected.")
+@click.option("--pid-file", type=click.Path(path_type=Path), help="File to write the pid to.")
+@click.option("--list", "show_list", is_flag=True, help="List the gateways of stored profiles.")
+def connect(target: str, **options: Any) -> None:
+    """Connect to the gateway at URL, or to the one that a stored profile calls NAME.
+
+    Ctrl-C disconnects. SIGHUP leaves without a goodbye, SIGUSR1 shows counters, SIGUSR2
+    reconnects. Exit status: 0 ended as asked, 1 failed, 2 wrong option, 3 login failed.
+    """
+    if options["show_list"]:
+        _show_list()
+        return
+    if not target:
+        raise click.UsageError("the URL of a gateway, or the NAME of a known one, is missing")
+    urls = find_gateways(target, options)
+    settings = read_settings(options)
+    pid_file = None if options["pid_file"] is None else PidFile(options["pid_file"])
+    if pid_file is not None:
+        pid_file.check()
+    token = read_cookie() if options["cookie_on_stdin"] else options["cookie"]
+    background = Background() if options["background"] else None
+    progress = Progress(_verbosity(options))
+
+    async def work() -> int:
+        reactor = _reactor()
+        responder = make_responder(options, reactor)
+        adapters = _adapters(options, reactor)
+
+        def new_client(url: GatewayURL) -> VPNClient:
+            return VPNClient(
+                reactor, url, responder, adapters, settings, on_event=progress.event_happened
+            )
+
+        login = Login(urls[0], token) if token else None
+        tunnel = await connect_in_turn(urls, new_client, progress, login)
+        try:
+            if pid_file is not None:
+                pid_file.write()
+            if background is not None:
+                background.detach()
+            return await follow_tunnel(tunnel, progress, reactor)
+        except ConfigurationError:
+            await tunnel.disconnect()
+            raise
+        finally:
+            if pid_file is not None:
+                pid_file.remove()
+
+    sys.exit(run_client(work, progress, _verbosity(options)))
+
+
+@click.command()
+@click.argument("target", metavar="URL|NAME")
+@connection_options
+def authenticate(target: str, **options: Any) -> None:
+    """Log in and print the session token, in openconnect's format, for `eval` in a shell."""
+    urls = find_gateways(target, options)
+    settings = read_settings(options)
+    progress = Progress(_verbosity(options))
+
+    async def work() -> int:
+        reactor = _reactor()
+        client = VPNClient(
+            reactor,
+            urls[0],
+            make_responder(options, reactor),
+            settings=settings,
+            on_event=progress.event_happened,
+        )
+        click.echo(describe_login(await client.authenticate()))
+        return ENDED_WELL
+
+    sys.exit(run_client(work, progress, _verbosity(options)))
+
+
+def describe_login(login: Login) -> str:
+    """What openconnect prints with --authenticate: a line for each variable."""
+    host = f"[{login.address}]" if ":" in login.address else login.address
+    variables = {
+        "COOKIE": login.token,
+        "HOST": f"{host or login.url.host}:{login.url.port}",
+        "CONNECT_URL": str(login.url),
+        "FINGERPRINT": "" if login.certificate is None else login.certificate.pin,
+        "RESOLVE": f"{login.url.host}:{login.address}" if login.address else "",
+    }
+    return "\n".join(f"{name}={_quoted(text)}" for name, text in variables.items() if text)
+
+
+def _quoted(text: str) -> str:
+    """Always in quotes, as scripts expect it."""
+    quoted = shlex.quote(text)
+    return quoted if quoted.startswith("'") else f"'{text}'"
+
+
+def _show_list() -> None:
+    servers = ProfileStore(default_directory()).servers()
+    for server in servers:
+        group = f"/{server.user_group}" if server.user_group else ""
+        click.echo(f"{server.name}\thttps://{server.address}{group}")
+    if not servers:
+        click.echo("No profile names a gateway yet; profiles come with the first connection.")
+
+
+def _adapters(options: Options, reactor: ClientReactor) -> IAdapterBackend:
+    settings: dict[str, Any] = {"dns": not options["no_dns"]}
+    if options["interface"]:
+        settings["device"] = options["interface"]
+    if options["resolv_conf"]:
+        settings["resolv_conf"] = options["resolv_conf"]
+    try:
+        return adapter_linux.build(adapter_linux.Settings(**settings), reactor)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def _verbosity(options: Options) -> int:
+    return -1 if options["quiet"] else int(options["verbose"])
+
+
+def _reactor() -> ClientReactor:
+    from twisted.internet import reactor  # noqa: PLC0415 - a fork comes before it
+
+    return reactor  # type: ignore[return-value]  # the module's real face
