@@ -1,6 +1,7 @@
 SHELL := /bin/bash
 VENV := .venv
 PROGRAMS := openconnect=openconnect ip=iproute2 ping=iputils-ping nft=nftables
+TEST_PROGRAMS := $(PROGRAMS) ocserv=ocserv tcpdump=tcpdump
 ARGS ?=
 
 .PHONY: run test docs clean
@@ -12,7 +13,7 @@ run: $(VENV)/.installed
 
 # Checks everything; needs root for the network namespaces of tests/interop
 test: $(VENV)/.installed-test
-	tools/install-packages $(PROGRAMS)
+	tools/install-packages $(TEST_PROGRAMS)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy

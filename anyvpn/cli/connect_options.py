@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -55,6 +56,9 @@ _OPTIONS = (
     click.option("--mca-certificate", type=_FILE, help="User's certificate beside a machine's."),
     click.option("--mca-key", type=_FILE, help="Its key."),
     click.option("--cafile", type=_FILE, help="Authorities to trust, PEM."),
+    click.option(
+        "--resolve", multiple=True, metavar="HOST:IP", help="Address of a host, without DNS."
+    ),
     click.option("--no-system-trust", is_flag=True, help="Trust --cafile alone."),
     click.option(
         "--servercert",
@@ -158,6 +162,7 @@ def read_settings(options: Options) -> ClientSettings:
         ),
         compression=encodings[options["compression"]],
         ipv6=not options["disable_ipv6"],
+        resolve=_resolve(options["resolve"]),
         base_mtu_bytes=options["base_mtu"] or 0,
         mtu_bytes=options["mtu"] or 0,
         dpd_s=options["force_dpd"] or 0.0,
@@ -236,6 +241,17 @@ def _credentials(
     if not options["mca_certificate"]:
         return (first,), None
     return (load_credential(options["mca_certificate"], options["mca_key"], ask),), first
+
+
+def _resolve(entries: tuple[str, ...]) -> dict[str, str]:
+    addresses: dict[str, str] = {}
+    for entry in entries:
+        host, _, address = entry.partition(":")
+        try:
+            addresses[host.lower()] = str(ip_address(address.strip("[]")))
+        except ValueError:
+            raise ConfigurationError(f"--resolve {entry!r} is not HOST:ADDRESS") from None
+    return addresses
 
 
 def _proxy(options: Options) -> ProxySettings | None:

@@ -93,7 +93,7 @@ class Dialer:
             await connect_outer(
                 self._reactor,
                 stream,
-                address or url.host,
+                address or settings.resolve.get(url.host, url.host),
                 url.port,
                 proxy=settings.proxy,
                 time_s=settings.connect_time_s,

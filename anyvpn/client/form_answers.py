@@ -11,6 +11,7 @@ from dataclasses import replace
 from anyvpn.errors import LoginAborted, LoginDenied
 from anyvpn.interfaces import IResponder
 from anyvpn.model.authentication import (
+    GROUP_FORM,
     NO_ANSWERS,
     Answer,
     Choice,
@@ -40,13 +41,14 @@ def find_group(groups: GroupList, wanted: str) -> Option:
 
 
 async def ask_group(groups: GroupList, form: Form, responder: IResponder) -> Option:
-    """The option that the user chooses. Raises: LoginAborted, LoginDenied."""
+    """The option that the user chooses, or the gateway's when nobody says.
+
+    Raises: LoginAborted, LoginDenied.
+    """
     choice = Choice(GROUP_FIELD, groups.label, groups.options)
-    asked = Form(form.message, (choice,), title=form.title, kind="group", error=form.error)
+    asked = Form(form.message, (choice,), title=form.title, kind=GROUP_FORM, error=form.error)
     chosen = _texts_in(await responder.answer(asked)).get(GROUP_FIELD, "")
-    if not chosen:
-        raise LoginAborted("no group was chosen")
-    return find_group(groups, chosen)
+    return find_group(groups, chosen) if chosen else groups.options[0]
 
 
 async def answer_form(form: Form, group: Option | None, responder: IResponder) -> dict[str, str]:

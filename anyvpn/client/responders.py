@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from anyvpn.errors import LoginAborted
 from anyvpn.interfaces import IResponder
-from anyvpn.model.authentication import NO_ANSWERS, Answer, Form, Step
+from anyvpn.model.authentication import GROUP_FORM, NO_ANSWERS, Answer, Form, Step
 from anyvpn.model.printable import printable
 
 
@@ -52,7 +52,8 @@ class ResponderChain:
                 wanted = {field.name for field in rest}
                 answers |= {name: text for name, text in given.items() if name in wanted}
         for field in form.fields:
-            if field.name not in answers:
+            # A group has a default, which is as good as any when nobody minds
+            if field.name not in answers and form.kind != GROUP_FORM:
                 label = printable(field.label).strip(" :") or printable(field.name)
                 why = printable(form.error or form.message)
                 raise LoginAborted(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from anyvpn import __version__
 from anyvpn.client.credentials import ClientCredential
@@ -66,6 +68,8 @@ class ClientSettings:
     dtls: DTLSOptions = field(default_factory=DTLSOptions)
     compression: tuple[str, ...] = ()
     ipv6: bool = True
+    resolve: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    """Host names to addresses to take instead of what a resolver says."""
     base_mtu_bytes: int = 0
     mtu_bytes: int = 0
     dpd_s: float = 0.0

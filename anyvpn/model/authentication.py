@@ -99,6 +99,9 @@ class BrowserLogin:
 
 Step = Form | CertificateRequest | SignatureRequest | BrowserLogin
 
+GROUP_FORM = "group"
+"""The `kind` of the form by which a client asks its user for a group; never on the wire."""
+
 PASSWORD_FORM = Form(
     "Please enter your username and password.",
     (Field("username", "Username:"), Field("password", "Password:", secret=True)),

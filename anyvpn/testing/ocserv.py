@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -153,7 +154,7 @@ class Ocserv:
         """End it as an operator does."""
         if self._program is not None:
             program, self._program = self._program, None
-            program.stop()
+            program.stop(signal.SIGTERM)  # clients are told nothing, and try to come back
 
     def kill(self) -> None:
         """End it as a power cut does."""

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
+from anyvpn.testing.ocserv import Ocserv
 from tests.interop import toml
 from tests.interop.gateway import Gateway
-from tests.interop.network import Network
+from tests.interop.network import GATEWAY_ADDRESS, GATEWAY_ADDRESS_IPV6, Network
+from tests.interop.ocserv_site import OcservSite
 from tests.interop.site import BASE, Site
 
-NEEDED = ("ip", "nft", "nsenter", "openconnect", "ping", "setpriv", "unshare")
+NEEDED = (
+    *("ip", "nft", "nsenter", "ocpasswd", "ocserv", "openconnect", "ping", "setpriv"),
+    *("tcpdump", "unshare"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,6 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def network() -> Iterator[Network]:
+    os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     assert os.geteuid() == 0, "these tests make network namespaces: run them as root"
     missing = [name for name in NEEDED if shutil.which(name) is None]
     assert not missing, f"not installed: {', '.join(missing)}; `make test` installs them"
@@ -73,3 +79,37 @@ def site(module_site: Site) -> Iterator[Site]:
     """The module's gateway; what a test leaves running is ended after it."""
     yield module_site
     module_site.close_clients()
+
+
+@pytest.fixture(scope="module")
+def ocserv_changes() -> Mapping[str, str | Sequence[str] | None]:
+    """What a module's ocserv has beyond the usual; modules redefine it."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def module_ocserv(
+    network: Network,
+    tmp_path_factory: pytest.TempPathFactory,
+    ocserv_changes: Mapping[str, str | Sequence[str] | None],
+) -> Iterator[OcservSite]:
+    directory = tmp_path_factory.mktemp("ocserv")
+    gateway = Ocserv(
+        network.gateway,
+        directory / "gateway",
+        addresses=(GATEWAY_ADDRESS, GATEWAY_ADDRESS_IPV6),
+        changes=ocserv_changes,
+    )
+    site = OcservSite(network, gateway, directory)
+    try:
+        gateway.start()
+        yield site
+    finally:
+        site.close()
+
+
+@pytest.fixture
+def ocserv(module_ocserv: OcservSite) -> Iterator[OcservSite]:
+    """The module's ocserv; what a test leaves running is ended after it."""
+    yield module_ocserv
+    module_ocserv.close_clients()
