@@ -14,6 +14,7 @@ from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Interface, IPv6Interface
+    from socket import socket
 
     from anyvpn.model.adapter import AdapterSettings
     from anyvpn.model.authentication import Answer, Identity, LoginRequest, Step
@@ -158,6 +159,22 @@ class IAdapterBackend(Interface):
 
     async def open(settings: AdapterSettings) -> IAdapter:
         """An adapter that is up. Raises TunUnavailable, whose text says what would help."""
+
+
+class IInnerNetwork(Interface):
+    """The network behind a tunnel, reached from outside it."""
+
+    async def connect(host: str, port: int, timeout_s: float) -> socket:
+        """A connected, non-blocking TCP socket of the kernel's; names are looked up behind it.
+
+        Raises twisted.internet.error.ConnectError or DNSLookupError.
+        """
+
+    async def run(command: Sequence[str]) -> int:
+        """Run a command that has nothing but this network; gives its exit status.
+
+        Raises TunUnavailable.
+        """
 
 
 class IPacketObserver(Interface):

@@ -174,6 +174,13 @@ def _begin_log(progress: Progress, verbosity: int) -> None:
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)
 
 
+def current_reactor() -> ClientReactor:
+    """The reactor, imported late: a fork comes before it."""
+    from twisted.internet import reactor  # noqa: PLC0415
+
+    return reactor  # type: ignore[return-value]  # the module's real face
+
+
 def read_cookie() -> str:
     """A session token, from standard input. Raises: click.UsageError."""
     token = sys.stdin.readline().strip()

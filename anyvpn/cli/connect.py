@@ -14,6 +14,7 @@ from anyvpn.cli.background import Background, PidFile
 from anyvpn.cli.client_run import (
     ENDED_WELL,
     connect_in_turn,
+    current_reactor,
     follow_tunnel,
     read_cookie,
     run_client,
@@ -24,6 +25,7 @@ from anyvpn.cli.connect_options import (
     find_gateways,
     make_responder,
     read_settings,
+    verbosity_of,
 )
 from anyvpn.cli.progress import Progress
 from anyvpn.client.gateway_url import GatewayURL
@@ -64,10 +66,10 @@ def connect(target: str, **options: Any) -> None:
         pid_file.check()
     token = read_cookie() if options["cookie_on_stdin"] else options["cookie"]
     background = Background() if options["background"] else None
-    progress = Progress(_verbosity(options))
+    progress = Progress(verbosity_of(options))
 
     async def work() -> int:
-        reactor = _reactor()
+        reactor = current_reactor()
         responder = make_responder(options, reactor)
         adapters = _adapters(options, reactor)
 
@@ -91,7 +93,7 @@ def connect(target: str, **options: Any) -> None:
             if pid_file is not None:
                 pid_file.remove()
 
-    sys.exit(run_client(work, progress, _verbosity(options)))
+    sys.exit(run_client(work, progress, verbosity_of(options)))
 
 
 @click.command()
@@ -101,10 +103,10 @@ def authenticate(target: str, **options: Any) -> None:
     """Log in and print the session token, in openconnect's format, for `eval` in a shell."""
     urls = find_gateways(target, options)
     settings = read_settings(options)
-    progress = Progress(_verbosity(options))
+    progress = Progress(verbosity_of(options))
 
     async def work() -> int:
-        reactor = _reactor()
+        reactor = current_reactor()
         client = VPNClient(
             reactor,
             urls[0],
@@ -115,7 +117,7 @@ def authenticate(target: str, **options: Any) -> None:
         click.echo(describe_login(await client.authenticate()))
         return ENDED_WELL
 
-    sys.exit(run_client(work, progress, _verbosity(options)))
+    sys.exit(run_client(work, progress, verbosity_of(options)))
 
 
 def describe_login(login: Login) -> str:
@@ -156,13 +158,3 @@ def _adapters(options: Options, reactor: ClientReactor) -> IAdapterBackend:
         return adapter_linux.build(adapter_linux.Settings(**settings), reactor)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
-
-
-def _verbosity(options: Options) -> int:
-    return -1 if options["quiet"] else int(options["verbose"])
-
-
-def _reactor() -> ClientReactor:
-    from twisted.internet import reactor  # noqa: PLC0415 - a fork comes before it
-
-    return reactor  # type: ignore[return-value]  # the module's real face

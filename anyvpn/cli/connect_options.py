@@ -124,6 +124,11 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def verbosity_of(options: Options) -> int:
+    """-1 for quiet, else how often -v was given."""
+    return -1 if options["quiet"] else int(options["verbose"])
+
+
 def read_settings(options: Options) -> ClientSettings:
     """The client's settings. Raises: ConfigurationError."""
     description = default_description()

@@ -16,6 +16,7 @@ from anyvpn.cli.connect import authenticate, connect
 from anyvpn.cli.init import make_plan, next_steps
 from anyvpn.cli.init_files import check_nothing_is_there, write_set_up
 from anyvpn.cli.passwords import read_password
+from anyvpn.cli.run import run
 from anyvpn.cli.users import add_user, change_password, find_user_file, list_users, remove_user
 from anyvpn.errors import ConfigurationError
 
@@ -52,7 +53,7 @@ def main() -> None:
     """
 
 
-for _command in (connect, authenticate, cleanup):
+for _command in (connect, authenticate, run, cleanup):
     main.add_command(_command)
 
 

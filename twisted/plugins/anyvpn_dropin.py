@@ -77,3 +77,9 @@ responder_terminal = Backend(
     "anyvpn.backends.responder_terminal",
     "asks the user at the terminal",
 )
+adapter_namespace = Backend(
+    "adapter",
+    "namespace",
+    "anyvpn.backends.adapter_namespace",
+    "a tun device in a network namespace of its own, without privileges",
+)
