@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import click
+from twisted.internet.error import CannotListenError
 
-from anyvpn.backends import adapter_linux
+from anyvpn.backends import adapter_linux, adapter_namespace
 from anyvpn.cli.background import Background, PidFile
 from anyvpn.cli.client_run import (
     ENDED_WELL,
@@ -31,10 +33,11 @@ from anyvpn.cli.progress import Progress
 from anyvpn.client.gateway_url import GatewayURL
 from anyvpn.client.login import Login
 from anyvpn.client.profile_store import ProfileStore, default_directory
-from anyvpn.client.tunnel import ClientReactor
+from anyvpn.client.socks_server import SocksServerFactory
+from anyvpn.client.tunnel import ClientReactor, VPNTunnel
 from anyvpn.client.vpn_client import VPNClient
 from anyvpn.errors import ConfigurationError
-from anyvpn.interfaces import IAdapterBackend
+from anyvpn.interfaces import IAdapterBackend, IInnerNetwork
 
 
 @click.command()
@@ -43,6 +46,12 @@ from anyvpn.interfaces import IAdapterBackend
 @click.option("-C", "--cookie", metavar="TEXT", help="Session token instead of a login.")
 @click.option("--cookie-on-stdin", is_flag=True, help="Read the session token from stdin.")
 @click.option("-i", "--interface", metavar="NAME", help="Name of the tun device.")
+@click.option(
+    "--socks",
+    metavar="HOST:PORT",
+    help="Instead of setting up this host, serve the VPN as a SOCKS5 proxy there; no root needed.",
+)
+@click.option("--socks-password", metavar="TEXT", help="What clients of the proxy must know.")
 @click.option("--no-dns", is_flag=True, help="Leave the host's resolvers alone.")
 @click.option("--resolv-conf", type=click.Path(path_type=Path), help="Instead of /etc/resolv.conf.")
 @click.option("-b", "--background", is_flag=True, help="Go on in the background once connected.")
@@ -64,6 +73,8 @@ def connect(target: str, **options: Any) -> None:
     pid_file = None if options["pid_file"] is None else PidFile(options["pid_file"])
     if pid_file is not None:
         pid_file.check()
+    if options["socks"]:
+        _socks_address(options)
     token = read_cookie() if options["cookie_on_stdin"] else options["cookie"]
     background = Background() if options["background"] else None
     progress = Progress(verbosity_of(options))
@@ -83,6 +94,9 @@ def connect(target: str, **options: Any) -> None:
         try:
             if pid_file is not None:
                 pid_file.write()
+            if options["socks"]:
+                line = _serve_socks(options, tunnel, reactor)
+                progress.say(line)
             if background is not None:
                 background.detach()
             return await follow_tunnel(tunnel, progress, reactor)
@@ -148,7 +162,39 @@ def _show_list() -> None:
         click.echo("No profile names a gateway yet; profiles come with the first connection.")
 
 
+def _socks_address(options: Options) -> tuple[str, int]:
+    """Raises: ConfigurationError."""
+    host, _, port = str(options["socks"]).rpartition(":")
+    host = host.strip("[]") or "127.0.0.1"
+    if not port.isdecimal() or not 0 <= int(port) <= 0xFFFF:
+        raise ConfigurationError(f"--socks {options['socks']!r} is not HOST:PORT")
+    try:
+        is_local = ip_address(host).is_loopback
+    except ValueError:
+        raise ConfigurationError(f"--socks: {host!r} is no address") from None
+    if not is_local and not options["socks_password"]:
+        raise ConfigurationError(
+            f"--socks {options['socks']}: everybody who reaches this address could use the VPN; "
+            "give a --socks-password"
+        )
+    return host, int(port)
+
+
+def _serve_socks(options: Options, tunnel: VPNTunnel, reactor: ClientReactor) -> str:
+    """Listen for SOCKS clients; gives what to tell. Raises: ConfigurationError."""
+    host, port = _socks_address(options)
+    network = IInnerNetwork(tunnel.adapter)
+    factory = SocksServerFactory(reactor, network, options["socks_password"] or "")  # type: ignore[arg-type]  # the reactor has it all
+    try:
+        listening = reactor.listenTCP(port, factory, interface=host)  # type: ignore[attr-defined]  # likewise
+    except CannotListenError as error:
+        raise ConfigurationError(f"--socks: {error}") from None
+    return f"SOCKS5 proxy at {host}:{listening.getHost().port}"
+
+
 def _adapters(options: Options, reactor: ClientReactor) -> IAdapterBackend:
+    if options["socks"]:
+        return adapter_namespace.build(adapter_namespace.Settings(), reactor)
     settings: dict[str, Any] = {"dns": not options["no_dns"]}
     if options["interface"]:
         settings["device"] = options["interface"]

@@ -1,0 +1,191 @@
+"""A SOCKS5 proxy into the network behind a tunnel."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import (
+    ConnectError,
+    ConnectionRefusedError,
+    DNSLookupError,
+    NoRouteError,
+    TCPTimedOutError,
+)
+from twisted.internet.interfaces import (
+    IConsumer,
+    IDelayedCall,
+    IPushProducer,
+    IReactorSocket,
+    IReactorTime,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from anyvpn.client.endpoint import adopt_connection
+from anyvpn.errors import AnyvpnError, PeerError
+from anyvpn.interfaces import IInnerNetwork
+from anyvpn.model.printable import printable
+from anyvpn.wire.socks5_server import Socks5Reply, Socks5ServerExchange, reply
+
+log = Logger()
+
+# Ours
+GREETING_TIME_S = 10.0
+CONNECT_TIME_S = 30.0
+MOST_CONNECTIONS = 512
+_LONGEST_GREETING_BYTES = 2048
+
+_REPLIES: tuple[tuple[type[Exception], Socks5Reply], ...] = (
+    (ConnectionRefusedError, Socks5Reply.REFUSED),
+    (TCPTimedOutError, Socks5Reply.EXPIRED),
+    (NoRouteError, Socks5Reply.NETWORK_UNREACHABLE),
+    (DNSLookupError, Socks5Reply.HOST_UNREACHABLE),
+)
+
+
+class _Transport(ITCPTransport, IConsumer, IPushProducer):
+    """What Twisted's TCP transports are."""
+
+
+class _Reactor(IReactorTime, IReactorSocket):
+    """What the proxy needs of a reactor."""
+
+
+class SocksServerFactory(Factory):
+    """Serves clients out of `network`; with a `password` they must log in."""
+
+    noisy = False
+
+    def __init__(self, reactor: _Reactor, network: IInnerNetwork, password: str = "") -> None:
+        self.connections = 0
+        self.reactor = reactor
+        self.network = network
+        self.password = password
+
+    def buildProtocol(self, addr: object) -> Protocol | None:  # noqa: ARG002
+        """One for each client, up to a bound."""
+        return SocksClient(self) if self.connections < MOST_CONNECTIONS else None
+
+
+class _Relayed(Protocol):
+    """One end of a connection whose bytes go to the other end."""
+
+    other: _Relayed | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        """Pass it on."""
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.write(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
+        """The other end gets what is on its way, and closes too."""
+        other, self.other = self.other, None
+        if other is not None:
+            other.other = None
+            transport = cast(_Transport, other.transport)
+            transport.unregisterProducer()
+            transport.loseConnection()
+
+    def join(self, other: _Relayed) -> None:
+        """Relay both ways; who is slow slows the other down."""
+        self.other, other.other = other, self
+        ours, theirs = cast(_Transport, self.transport), cast(_Transport, other.transport)
+        ours.registerProducer(theirs, True)
+        theirs.registerProducer(ours, True)
+
+
+class SocksClient(_Relayed):
+    """A client: its greeting and its request, then a relay."""
+
+    def __init__(self, factory: SocksServerFactory) -> None:
+        self._factory = factory
+        self._exchange: Socks5ServerExchange | None = Socks5ServerExchange(factory.password)
+        self._early = b""
+        self._received_bytes = 0
+        self._connecting: Deferred[None] | None = None
+        self._time_limit: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        """A client is there."""
+        self._factory.connections += 1
+        self._time_limit = self._factory.reactor.callLater(GREETING_TIME_S, self._abort)
+
+    def dataReceived(self, data: bytes) -> None:
+        """A part of the greeting, or bytes for the other end."""
+        if self.other is not None:
+            super().dataReceived(data)
+            return
+        if self._exchange is None:
+            self._early += data  # it is connecting; TCP's window bounds what comes
+            cast(_Transport, self.transport).pauseProducing()
+            return
+        self._received_bytes += len(data)
+        try:
+            answer = self._exchange.receive(data)
+        except PeerError as error:
+            last_words = error.args[1] if len(error.args) > 1 else b""
+            self._refuse(str(error.args[0]), last_words)
+            return
+        if answer:
+            cast(_Transport, self.transport).write(answer)
+        if self._exchange.request is not None:
+            self._stop_clock()
+            request, self._early = self._exchange.request, self._exchange.leftover
+            self._exchange = None
+            self._connecting = Deferred.fromCoroutine(self._connect(request.host, request.port))
+            self._connecting.addErrback(self._failed)
+        elif self._received_bytes > _LONGEST_GREETING_BYTES:
+            self._refuse("a greeting without end", b"")
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The client is gone."""
+        self._factory.connections -= 1
+        self._stop_clock()
+        if self._connecting is not None:
+            self._connecting.cancel()
+        super().connectionLost(reason)
+
+    async def _connect(self, host: str, port: int) -> None:
+        factory = self._factory
+        try:
+            connected = await factory.network.connect(host, port, CONNECT_TIME_S)
+        except (ConnectError, DNSLookupError, AnyvpnError) as error:
+            status = next((each for kind, each in _REPLIES if isinstance(error, kind)), None)
+            self._refuse(str(error), reply(status or Socks5Reply.FAILED))
+            return
+        finally:
+            self._connecting = None
+        inner = cast(
+            _Relayed,
+            adopt_connection(factory.reactor, connected, Factory.forProtocol(_Relayed)),
+        )
+        transport = cast(_Transport, self.transport)
+        transport.write(reply(Socks5Reply.SUCCEEDED))
+        self.join(inner)
+        early, self._early = self._early, b""
+        if early:
+            super().dataReceived(early)
+        transport.resumeProducing()
+
+    def _refuse(self, why: str, last_words: bytes) -> None:
+        log.debug("A SOCKS client is refused: {why}", why=printable(why))
+        transport = cast(_Transport, self.transport)
+        if last_words:
+            transport.write(last_words)
+        transport.loseConnection()
+
+    def _failed(self, failure: Failure) -> None:
+        if not isinstance(failure.value, CancelledError):
+            log.failure("A SOCKS client cannot be served", failure)
+            self._abort()
+
+    def _abort(self) -> None:
+        cast(_Transport, self.transport).abortConnection()
+
+    def _stop_clock(self) -> None:
+        time_limit, self._time_limit = self._time_limit, None
+        if time_limit is not None and time_limit.active():
+            time_limit.cancel()
