@@ -80,10 +80,11 @@ class HostNetwork:
             index = self._index(netlink)
             for route in self._plan.routes:
                 if route.way is Way.OUTSIDE:
+                    # Even with the same way as before: the kernel drops routes with an address
                     way_out = self._way_out(netlink, route.network, index)
                     if way_out != self._outside.get(route.network):
                         self._delete(netlink, index, route)
-                        self._add_routes(netlink, index, [route])
+                    self._add_routes(netlink, index, [route])
 
     def undo(self) -> None:
         """Take back what does not vanish with the device."""

@@ -91,6 +91,12 @@ class AnyvpnClient(Program):
         shown = loads(self.namespace.run("ip", "-json", "link", "show", "dev", self.device))
         return int(shown[0]["mtu"])
 
+    def moved_bytes(self) -> int:
+        """What has gone through its device so far, in both directions."""
+        shown = self.namespace.run("ip", "-json", "-stats", "link", "show", "dev", self.device)
+        statistics = loads(shown)[0]["stats64"]
+        return int(statistics["rx"]["bytes"]) + int(statistics["tx"]["bytes"])
+
     def ping(self, address: str, *, count: int = 2, size_bytes: int = 56) -> bool:
         """Whether every one of `count` pings through the tunnel is answered."""
         output = self.namespace.run(

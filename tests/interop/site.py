@@ -9,6 +9,7 @@ from json import loads
 from pathlib import Path
 
 from anyvpn.testing import transfer
+from anyvpn.testing.anyvpn_client import AnyvpnClient
 from anyvpn.testing.namespaces import Namespace
 from anyvpn.testing.openconnect import OpenConnect
 from anyvpn.testing.programs import Program
@@ -96,6 +97,44 @@ class Site:
             gateway_address=gateway_address,
         )
         client.wait_until_configured()
+        return client
+
+    def ours(
+        self,
+        user: str = "alice",
+        *,
+        host: int = 1,
+        stdin: Sequence[str] = (PASSWORD,),
+        options: Sequence[str] = (),
+        command: str = "connect",
+        server: str = f"{NAME}:{PORT}",
+    ) -> AnyvpnClient:
+        """Start our own client and come back at once."""
+        client = AnyvpnClient(
+            self.network.host(host).namespace,
+            self._directory,
+            self.gateway.ca_file,
+            user=user,
+            stdin=stdin,
+            options=("--non-inter", *options),
+            server=server,
+            address=GATEWAY_ADDRESS,
+            command=command,
+        )
+        self._programs.append(client)
+        return client
+
+    def connect_ours(
+        self,
+        user: str = "alice",
+        *,
+        host: int = 1,
+        stdin: Sequence[str] = (PASSWORD,),
+        options: Sequence[str] = (),
+    ) -> AnyvpnClient:
+        """The same, and wait until its tunnel is set up."""
+        client = self.ours(user, host=host, stdin=stdin, options=options)
+        client.wait_until_connected()
         return client
 
     def log_in(self, user: str = "alice", *, host: int = 1, options: Sequence[str] = ()) -> str:

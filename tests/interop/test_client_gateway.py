@@ -1,0 +1,149 @@
+"""Our client against our own gateway: logging in, every kind of channel, sessions that go on."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+
+import pytest
+
+from anyvpn.testing.anyvpn_client import AnyvpnClient
+from tests.interop.gateway import NAME, PORT
+from tests.interop.network import GATEWAY_ADDRESS
+from tests.interop.site import Site
+
+
+@pytest.fixture(scope="module")
+def gateway_users() -> tuple[str, ...]:
+    return ("alice", "bob")
+
+
+@pytest.fixture(scope="module")
+def gateway_changes() -> Mapping[str, object]:
+    return {
+        "dtls": {"legacy": True},
+        "connection_profiles": [
+            {"name": "staff", "alias": "Staff"},
+            {"name": "guests", "alias": "Guests"},
+        ],
+    }
+
+
+class LoginTests:
+    def test_phases_1_to_6(self, site: Site) -> None:
+        client = site.connect_ours()
+        assert client.wait_for_dtls() == "TLS_PSK_WITH_AES_256_GCM_SHA384"
+        for address in site.gateway.inner_addresses:
+            assert client.ping(address)
+        stored = list((client.directory / "data" / "anyvpn" / "profiles" / NAME).glob("*.xml"))
+        [profile] = stored
+        assert (
+            profile.read_bytes()
+            == (site.gateway.directory / "profiles" / profile.name).read_bytes()
+        )
+
+    def test_a_group_that_is_not_there_is_named_with_those_that_are(self, site: Site) -> None:
+        client = site.ours(options=("--authgroup", "nobody"))
+        assert client.wait_for_end() == 3
+        assert client.find("has no group 'nobody'; it has: Staff, Guests")
+
+    def test_another_group_than_the_first(self, site: Site) -> None:
+        client = site.connect_ours(options=("--authgroup", "guests"))
+        site.gateway.wait_for_event("login_succeeded", user="alice", detail="profile=guests")
+        assert client.find("authentication: Guests")
+
+    def test_a_wrong_password_is_given_once(self, site: Site) -> None:
+        client = site.ours(stdin=("wrong",))
+        assert client.wait_for_end() == 3
+        assert client.find("anyvpn: Login failed")
+
+    def test_version_1(self, site: Site) -> None:
+        client = site.connect_ours(options=("--no-xmlpost",))
+        assert client.ping(site.gateway.inner_addresses[0])
+
+    def test_secrets_are_masked_in_dumps(self, site: Site) -> None:
+        client = site.connect_ours(options=("-vv",))
+        client.wait_for_dtls()
+        shown = client.output()
+        assert "<password>***</password>" in shown
+        assert "<username>alice</username>" in shown
+        assert "Cookie: webvpn=***" in shown
+        assert "test-pass" not in shown
+
+
+class ChannelTests:
+    @pytest.mark.parametrize(
+        ("options", "suite"),
+        [
+            ((), "TLS_PSK_WITH_AES_256_GCM_SHA384"),
+            (("--no-dtls-psk",), "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"),
+        ],
+    )
+    def test_traffic_over_dtls(self, site: Site, options: tuple[str, ...], suite: str) -> None:
+        client = site.connect_ours(options=options)
+        assert client.wait_for_dtls() == suite
+        self.move(site, client)
+
+    def test_traffic_over_tls(self, site: Site) -> None:
+        self.move(site, site.connect_ours(options=("--no-dtls",)))
+
+    def move(self, site: Site, client: AnyvpnClient) -> None:
+        before = client.moved_bytes()
+        for wanted in ("download", "upload"):
+            address = site.gateway.inner_addresses[0]
+            assert site.transfer(client.namespace, wanted, address, megabytes=30).matches
+        assert client.moved_bytes() - before > 60_000_000
+
+
+class SessionTests:
+    def test_a_restart_is_survived_without_a_new_login(self, site: Site) -> None:
+        client = site.connect_ours()
+        addresses = client.inner_addresses
+        since = client.position
+        site.gateway.stop()
+        site.gateway.start()
+        client.wait_for("connected: again", since=since, limit_s=30)
+        assert client.find("authentication", since=since) is None
+        assert client.inner_addresses == addresses
+        assert client.ping(site.gateway.inner_addresses[0])
+
+    def test_a_dead_token_leads_to_a_new_login(self, site: Site) -> None:
+        client = site.connect_ours("bob")
+        site.gateway.stop()
+        (site.gateway.directory / "sessions.sqlite").unlink()
+        site.gateway.start()
+        client.wait_for("connected: again", limit_s=30)
+        site.gateway.wait_for_event("login_succeeded", user="bob")
+        assert client.ping(site.gateway.inner_addresses[0])
+
+    def test_goodbye_ends_the_session_at_once(self, site: Site) -> None:
+        client = site.connect_ours("bob")
+        assert client.stop() == 0
+        site.gateway.wait_for_event("session_ended", user="bob", detail="goodbye")
+
+    def test_hangup_leaves_the_session_for_later(self, site: Site) -> None:
+        login = site.ours("alice", command="authenticate")
+        cookie = login.wait_for(r"^COOKIE='(.*)'$")[1]
+        options = ("--cookie-on-stdin",)
+        client = site.connect_ours("", stdin=(cookie,), options=options)
+        addresses = client.inner_addresses
+        client.send_signal(signal.SIGHUP)
+        assert client.wait_for_end() == 0
+        again = site.connect_ours("", stdin=(cookie,), options=options)
+        assert again.inner_addresses == addresses
+        again.stop()
+        refused = site.ours("", stdin=(cookie,), options=options)
+        assert refused.wait_for_end() == 3
+        assert refused.find("log in again")
+
+    def test_another_address(self, site: Site) -> None:
+        host = site.network.host(3)
+        client = site.connect_ours(host=3, options=("--force-dpd", "2"))
+        host.change_address()
+        client.wait_for("connected: again", limit_s=40)
+        assert client.ping(site.gateway.inner_addresses[0])
+
+    def test_nobody_there(self, site: Site) -> None:
+        client = site.ours(server=f"{NAME}:{PORT + 1}")
+        assert client.wait_for_end() == 1
+        assert client.find(f"anyvpn: {GATEWAY_ADDRESS} port {PORT + 1}: Connection refused")
