@@ -6,8 +6,6 @@ import sys
 from typing import Any
 
 import click
-from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.python.failure import Failure
 
 from anyvpn.backends import adapter_namespace
 from anyvpn.cli.client_run import connect_in_turn, current_reactor, run_client
@@ -22,6 +20,7 @@ from anyvpn.cli.progress import Progress
 from anyvpn.client.gateway_url import GatewayURL
 from anyvpn.client.tunnel import VPNTunnel
 from anyvpn.client.vpn_client import VPNClient
+from anyvpn.errors import AnyvpnError, GatewayUnreachable, TunUnavailable
 from anyvpn.interfaces import IInnerNetwork
 
 
@@ -51,27 +50,22 @@ def run(target: str, command: tuple[str, ...], **options: Any) -> None:
 
         tunnel = await connect_in_turn(urls, new_client, progress)
         try:
-            return await _run_inside(tunnel, command, progress)
+            return await _run_inside(tunnel, command)
         finally:
             await tunnel.disconnect()
 
     sys.exit(run_client(work, progress, verbosity_of(options)))
 
 
-async def _run_inside(tunnel: VPNTunnel, command: tuple[str, ...], progress: Progress) -> int:
-    """Run the command until it ends, or the tunnel does."""
-    network = IInnerNetwork(tunnel.adapter)
-    ended: Deferred[int] = ensureDeferred(network.run(command))
-    lost = ensureDeferred(tunnel.wait_closed())
-
-    def tunnel_ended(reason: str | Failure) -> None:
-        if not ended.called:
-            why = reason if isinstance(reason, str) else reason.getErrorMessage()
-            progress.say(f"anyvpn: the connection ended before the command: {why}")
-            ended.cancel()
-
-    lost.addBoth(tunnel_ended)
+async def _run_inside(tunnel: VPNTunnel, command: tuple[str, ...]) -> int:
+    """Run the command until it ends. Raises: ClientError: the tunnel ended before it."""
     try:
-        return await ended
-    finally:
-        lost.cancel()
+        return await IInnerNetwork(tunnel.adapter).run(command)
+    except TunUnavailable:
+        if not tunnel.is_ending:
+            raise
+    try:
+        reason = await tunnel.wait_closed()
+    except AnyvpnError as error:
+        reason = str(error)
+    raise GatewayUnreachable(f"the connection ended before the command: {reason}")

@@ -169,6 +169,11 @@ class VPNTunnel:
         assert self._granted is not None, "not started"
         return self._granted
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether it is over, or about to be."""
+        return self._ending
+
     def status(self) -> TunnelStatus:
         """How it is doing."""
         link = self._link

@@ -18,6 +18,7 @@ from tests.interop.site import Site
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 WEB_PORT = 8000
+CHILD = "adapter_namespace_child"
 SITE_PATH = Path(__file__).parents[2]
 
 EMBEDDED = f"""
