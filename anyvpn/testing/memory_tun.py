@@ -7,7 +7,8 @@ from ipaddress import IPv4Interface, IPv6Interface
 
 from zope.interface import implementer
 
-from anyvpn.interfaces import ITunBackend, ITunDevice
+from anyvpn.interfaces import IAdapter, IAdapterBackend, ITunBackend, ITunDevice
+from anyvpn.model.adapter import AdapterSettings
 
 
 @implementer(ITunDevice)
@@ -79,3 +80,42 @@ class MemoryTunBackend:
         self.devices.append(device)
         self.addresses.append(tuple(addresses))
         return device
+
+
+@implementer(IAdapter)
+class MemoryAdapter(MemoryTun):
+    """A client's adapter that is nothing but lists; `applied` holds all its settings in order."""
+
+    def __init__(self, name: str, settings: AdapterSettings) -> None:
+        super().__init__(name, settings.mtu_bytes)
+        self.applied = [settings]
+        self.reconnects_prepared = 0
+        self.is_closed = False
+
+    async def apply(self, settings: AdapterSettings) -> None:
+        """Keep the settings."""
+        self.applied.append(settings)
+        self.mtu_bytes = settings.mtu_bytes
+
+    async def prepare_reconnect(self) -> None:
+        """Count it."""
+        self.reconnects_prepared += 1
+
+    async def close(self) -> None:
+        """Read nothing and refuse everything from now on."""
+        self.is_closed = True
+        await super().close()
+
+
+@implementer(IAdapterBackend)
+class MemoryAdapterBackend:
+    """Makes them, and remembers each in `adapters`."""
+
+    def __init__(self) -> None:
+        self.adapters: list[MemoryAdapter] = []
+
+    async def open(self, settings: AdapterSettings) -> MemoryAdapter:
+        """An adapter of its own name."""
+        adapter = MemoryAdapter(f"memory{len(self.adapters)}", settings)
+        self.adapters.append(adapter)
+        return adapter
