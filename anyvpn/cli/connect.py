@@ -11,7 +11,7 @@ from typing import Any
 import click
 from twisted.internet.error import CannotListenError
 
-from anyvpn.backends import adapter_linux, adapter_namespace
+from anyvpn.backends import adapter_linux, adapter_namespace, adapter_script
 from anyvpn.cli.background import Background, PidFile
 from anyvpn.cli.client_run import (
     ENDED_WELL,
@@ -45,6 +45,7 @@ from anyvpn.interfaces import IAdapterBackend, IInnerNetwork
 @connection_options
 @click.option("-C", "--cookie", metavar="TEXT", help="Session token instead of a login.")
 @click.option("--cookie-on-stdin", is_flag=True, help="Read the session token from stdin.")
+@click.option("-s", "--script", metavar="COMMAND", help="Let this vpnc-script set the host up.")
 @click.option("-i", "--interface", metavar="NAME", help="Name of the tun device.")
 @click.option(
     "--socks",
@@ -195,6 +196,14 @@ def _serve_socks(options: Options, tunnel: VPNTunnel, reactor: ClientReactor) ->
 def _adapters(options: Options, reactor: ClientReactor) -> IAdapterBackend:
     if options["socks"]:
         return adapter_namespace.build(adapter_namespace.Settings(), reactor)
+    if options["script"]:
+        chosen = {"script": options["script"]}
+        if options["interface"]:
+            chosen["device"] = options["interface"]
+        try:
+            return adapter_script.build(adapter_script.Settings(**chosen), reactor)  # type: ignore[arg-type]  # the reactor has it all
+        except ValueError as error:
+            raise ConfigurationError(f"--script: {error}") from None
     settings: dict[str, Any] = {"dns": not options["no_dns"]}
     if options["interface"]:
         settings["device"] = options["interface"]

@@ -83,3 +83,9 @@ adapter_namespace = Backend(
     "anyvpn.backends.adapter_namespace",
     "a tun device in a network namespace of its own, without privileges",
 )
+adapter_script = Backend(
+    "adapter",
+    "script",
+    "anyvpn.backends.adapter_script",
+    "a tun device set up by vpnc-script, or by a script like it",
+)
