@@ -6,19 +6,14 @@ gateway with sockets that the process inside hands out, and the kernel does TCP.
 
 from __future__ import annotations
 
-import itertools
-import json
-import os
-import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_network
+from typing import Any, cast
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet import defer
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.error import (
     ConnectError,
     ConnectionRefusedError,
@@ -26,23 +21,22 @@ from twisted.internet.error import (
     NoRouteError,
     TCPTimedOutError,
 )
-from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
-from twisted.logger import Logger
-from twisted.python.failure import Failure
+from twisted.internet.interfaces import IReactorFDSet
 from zope.interface import implementer
 
+from anyvpn.backends.adapter_namespace_inside import Inside, NamespaceReactor
 from anyvpn.errors import TunUnavailable
 from anyvpn.interfaces import IAdapter, IAdapterBackend, IInnerNetwork
 from anyvpn.model.adapter import AdapterSettings
 from anyvpn.tun.descriptor import OpenedTun, adopt_descriptor
 from anyvpn.tun.device import LinuxTunDevice
 
-log = Logger()
-
-_CHILD = "anyvpn.backends.adapter_namespace_child"
-_LARGEST_MESSAGE_BYTES = 128 * 1024
-_FAILURES: dict[str, type[ConnectError]] = {
-    "no such host": ConnectError,
+# Ours
+CONNECT_TIME_S = 30.0
+MOST_CONNECTING = 128
+"""So many are on their way at a time; the others wait for their turn."""
+_EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
+_FAILURES: Mapping[str, type[ConnectError]] = {
     "timed out": TCPTimedOutError,
     "refused": ConnectionRefusedError,
     "unreachable": NoRouteError,
@@ -61,28 +55,29 @@ class Settings:
 
 def build(settings: Settings, reactor: IReactorFDSet) -> NamespaceAdapterBackend:
     """The backend that makes adapters without privileges."""
-    return NamespaceAdapterBackend(settings, reactor)
+    return NamespaceAdapterBackend(settings, cast(NamespaceReactor, reactor))
 
 
 @implementer(IAdapterBackend)
 class NamespaceAdapterBackend:
     """Starts a process for each adapter, which has the namespaces."""
 
-    def __init__(self, settings: Settings, reactor: IReactorFDSet) -> None:
+    def __init__(self, settings: Settings, reactor: NamespaceReactor) -> None:
         self._settings = settings
         self._reactor = reactor
 
     async def open(self, settings: AdapterSettings) -> NamespaceAdapter:
         """An adapter that is up. Raises: TunUnavailable: what the system forbids."""
-        wanted = _described(settings, self._settings.offloads)
-        child = _Child(self._reactor, wanted)
+        wanted = describe(settings, self._settings.offloads)
+        inside = Inside(self._reactor, wanted)
         try:
-            descriptor = await child.ready
-            opened = adopt_descriptor(descriptor)
+            descriptor = await inside.ready
         except BaseException:
-            child.close()
+            inside.close()
+            Deferred.fromCoroutine(inside.ended())
             raise
-        return NamespaceAdapter(self._reactor, opened, child, wanted, settings.mtu_bytes)
+        opened = adopt_descriptor(descriptor)
+        return NamespaceAdapter(self._reactor, opened, inside, wanted, settings.mtu_bytes)
 
 
 @implementer(IAdapter, IInnerNetwork)
@@ -91,21 +86,23 @@ class NamespaceAdapter(LinuxTunDevice):
 
     def __init__(
         self,
-        reactor: IReactorFDSet,
+        reactor: NamespaceReactor,
         opened: OpenedTun,
-        child: _Child,
-        applied: dict[str, Any],
+        inside: Inside,
+        applied: Mapping[str, Any],
         mtu_bytes: int,
     ) -> None:
-        super().__init__(reactor, opened, mtu_bytes, child.close)
-        self._child = child
+        super().__init__(reactor, opened, mtu_bytes, inside.close)
+        self._clock = reactor
+        self._inside = inside
         self._applied = applied
+        self._turns = DeferredSemaphore(MOST_CONNECTING)
 
     async def apply(self, settings: AdapterSettings) -> None:
         """Change what is different. Raises: TunUnavailable."""
-        wanted = _described(settings, bool(self._applied["offloads"]))
+        wanted = describe(settings, bool(self._applied["offloads"]))
         if wanted != self._applied:
-            answer, _ = await self._child.ask({"do": "apply", "settings": wanted})
+            answer, _ = await self._inside.ask({"do": "apply", "settings": wanted})
             if "failure" in answer:
                 raise TunUnavailable(str(answer["why"]))
             self._applied = wanted
@@ -114,145 +111,79 @@ class NamespaceAdapter(LinuxTunDevice):
     async def prepare_reconnect(self) -> None:
         """The host's own network is not touched, so there is nothing to prepare."""
 
-    async def connect(self, host: str, port: int, timeout_s: float = 30.0) -> socket.socket:
+    async def close(self) -> None:
+        """Remove the device; what runs inside is asked to end, then made to."""
+        await super().close()
+        await self._inside.ended()
+
+    async def connect(
+        self, host: str, port: int, timeout_s: float = CONNECT_TIME_S
+    ) -> socket.socket:
         """A connected TCP socket, non-blocking, to a host behind the gateway.
 
-        Raises: twisted.internet.error.ConnectError: refused, unreachable, timed out, no such host.
+        Raises: twisted.internet.error.ConnectError: refused, unreachable, timed out.
+        Raises: twisted.internet.error.DNSLookupError: there is no such host.
+        Raises: TunUnavailable: the network is gone.
         """
+        if not 0 < port <= 0xFFFF:
+            raise _failure("failed", f"there is no port {port}")
         request = {"do": "connect", "host": host, "port": port, "timeout_s": timeout_s}
-        answer, descriptors = await self._child.ask(request)
-        if descriptors:
-            return socket.socket(fileno=descriptors[0])
-        kind = str(answer.get("failure", ""))
+        asked = Deferred.fromCoroutine(self._ask_in_turn(request))
+        try:
+            answer, descriptor = await asked.addTimeout(timeout_s, self._clock)
+        except defer.TimeoutError:
+            raise _failure("timed out", f"{host} did not answer in time") from None
+        if descriptor >= 0:
+            return socket.socket(fileno=descriptor)
+        kind, why = str(answer["failure"]), f"{host}: {answer['why']}"
         if kind == "no such host":
-            raise DNSLookupError(f"{host}: {answer['why']}")
-        raise _FAILURES.get(kind, ConnectError)(string=str(answer.get("why", "no connection")))
+            raise DNSLookupError(why)
+        raise _failure(kind, why)
 
     async def run(self, command: Sequence[str]) -> int:
         """Run a command inside, at this process's terminal; gives its exit status.
 
         Raises: TunUnavailable: it cannot be started, or the namespace is gone.
         """
-        answer, _ = await self._child.ask({"do": "run", "command": list(command)})
+        answer, _ = await self._inside.ask({"do": "run", "command": list(command)})
         if "failure" in answer:
             raise TunUnavailable(f"{command[0]} cannot be run: {answer['why']}")
         return int(answer["status"])
 
+    async def _ask_in_turn(self, request: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
+        await self._turns.acquire()
+        try:
+            return await self._inside.ask(request)
+        finally:
+            self._turns.release()
 
-def _described(settings: AdapterSettings, offloads: bool) -> dict[str, Any]:
-    """What the process inside is told."""
+
+def _failure(kind: str, why: str) -> ConnectError:
+    failure: ConnectError = _FAILURES.get(kind, ConnectError)(string=why)
+    return failure
+
+
+def describe(settings: AdapterSettings, offloads: bool) -> dict[str, Any]:
+    """What the process inside is told.
+
+    What is not to go through the tunnel is unreachable from inside: there is no other way.
+    """
     granted = settings.granted
-    leases = (granted.lease.ipv4, granted.lease.ipv6)
+    leases = [each for each in (granted.lease.ipv4, granted.lease.ipv6) if each is not None]
+    families = {each.version for each in leases}
+    routes = [str(each) for each in granted.split_include if each.version in families]
+    if granted.split_include:
+        routes += [str(each.network) for each in leases]
+        routes += [str(ip_network(each)) for each in granted.dns if each.version in families]
+    else:
+        routes += [_EVERYTHING[each] for each in sorted(families)]
+    excluded = (each for each in granted.split_exclude if each.version in families)
     return {
         "offloads": offloads,
-        "addresses": [str(each) for each in leases if each is not None],
+        "addresses": [str(each) for each in leases],
         "mtu_bytes": settings.mtu_bytes,
+        "routes": list(dict.fromkeys(routes)),
+        "unreachable": list(dict.fromkeys(str(each) for each in excluded)),
         "dns": [str(each) for each in granted.dns],
         "search": [each for each in granted.default_domain.split() if each.isprintable()],
     }
-
-
-@implementer(IReadDescriptor)
-class _Child:
-    """The process inside, and the questions that it has not answered yet."""
-
-    def __init__(self, reactor: IReactorFDSet, settings: dict[str, Any]) -> None:
-        self.ready: Deferred[int] = Deferred()
-        self._reactor = reactor
-        self._asked: dict[int, Deferred[tuple[dict[str, Any], list[int]]]] = {}
-        self._numbers = itertools.count(1)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        self._channel = ours
-        # The module path is ours, whatever the directory that we were started in
-        paths = os.pathsep.join(each for each in sys.path if each)
-        with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - ourselves
-                [sys.executable, "-m", _CHILD, str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                env={**os.environ, "PYTHONPATH": paths},
-            )
-        self._channel.send(json.dumps(settings).encode())
-        reactor.addReader(self)
-
-    async def ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
-        """Send a request and wait for its answer. Raises: TunUnavailable: nobody is there."""
-        number = next(self._numbers)
-        waiting: Deferred[tuple[dict[str, Any], list[int]]] = Deferred(
-            lambda _: self._forget(number)
-        )
-        self._asked[number] = waiting
-        try:
-            self._channel.send(json.dumps({"id": number, **request}).encode())
-        except OSError as error:
-            self._asked.pop(number, None)
-            raise TunUnavailable(f"the network namespace does not answer: {error}") from None
-        return await waiting
-
-    def _forget(self, number: int) -> None:
-        self._asked.pop(number, None)
-
-    def close(self) -> None:
-        """Let the process inside end, and everything with it; closing twice does no harm."""
-        if self._channel.fileno() < 0:
-            return
-        self._reactor.removeReader(self)
-        self._channel.close()
-        asked, self._asked = self._asked, {}
-        for waiting in asked.values():
-            waiting.errback(TunUnavailable("the network namespace is gone"))
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(0.2)
-            return
-        self._process.send_signal(signal.SIGCONT)
-        # What runs inside is given time to end; nobody waits for that here
-        self._reactor.callLater(10.0, self._reap)  # type: ignore[attr-defined]  # every reactor has it
-
-    def fileno(self) -> int:
-        """What the reactor watches."""
-        return self._channel.fileno()
-
-    def logPrefix(self) -> str:
-        """What log lines about it begin with."""
-        return "namespace"
-
-    def doRead(self) -> None:
-        """An answer came, perhaps with a descriptor."""
-        try:
-            message, descriptors, _, _ = socket.recv_fds(self._channel, _LARGEST_MESSAGE_BYTES, 1)
-        except BlockingIOError:
-            return
-        except OSError:
-            message, descriptors = b"", []
-        if not message:
-            self._gone()
-            return
-        answer = json.loads(message)
-        if not self.ready.called:
-            if "error" in answer:
-                self.ready.errback(TunUnavailable(answer["error"]))
-            else:
-                self.ready.callback(descriptors[0])
-            return
-        waiting = self._asked.pop(answer.get("id"), None)
-        if waiting is None:  # nobody wants it any more
-            for descriptor in descriptors:
-                os.close(descriptor)
-        else:
-            waiting.callback((answer, list(descriptors)))
-
-    def connectionLost(self, reason: Failure) -> None:  # noqa: ARG002
-        """The reactor gave the socket up, for whatever reason."""
-        self._gone()
-
-    def _gone(self) -> None:
-        if not self.ready.called:
-            self.ready.errback(TunUnavailable("the process of the namespace ended at once"))
-        elif self._channel.fileno() >= 0:
-            log.error("The process of the network namespace is gone")
-        self.close()
-
-    def _reap(self) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()

@@ -1,0 +1,155 @@
+"""The network inside: device, addresses, routes, and the files that name its resolvers."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
+from pathlib import Path
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.rtnl import rt_type
+
+from anyvpn.errors import TunUnavailable
+
+# From Linux
+_MS_BIND = 4096
+_NO_LINK_LOCAL_ADDRESS = 1
+_NO_DUPLICATE_ADDRESS_DETECTION = 0x02
+_SMALLEST_IPV6_MTU_BYTES = 1280
+
+# Ours
+DEVICE = "vpn0"
+_LONGEST_SUPER_PACKET_BYTES = 60_000
+_RESOLV_CONF, _NSSWITCH_CONF = Path("/etc/resolv.conf"), Path("/etc/nsswitch.conf")
+_DAEMONS = (Path("/run/nscd"), Path("/run/systemd/resolve"))
+"""Where programs meet resolvers of the host; inside, these places are empty."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def configure(settings: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+    """Set device, addresses and routes; `before` is what was set last. Raises: TunUnavailable."""
+    try:
+        with IPRoute() as netlink:
+            [index] = netlink.link_lookup(ifname=DEVICE)
+            if before is None:
+                _prepare(netlink, index)
+            netlink.link("set", index=index, mtu=settings["mtu_bytes"], state="up")
+            if before is not None:
+                _remove_what_is_no_more(netlink, index, settings, before)
+            usable = _usable_addresses(settings)
+            for address in usable:
+                flags: dict[str, Any] = {}
+                if address.version == 6:
+                    flags["IFA_FLAGS"] = _NO_DUPLICATE_ADDRESS_DETECTION
+                bare = {"address": str(address.ip), "prefixlen": address.max_prefixlen}
+                netlink.addr("replace", index=index, **bare, **flags)
+            families = {each.version for each in usable}
+            for network in settings["routes"]:
+                if ip_network(network).version in families:
+                    netlink.route("replace", dst=network, oif=index)
+            for network in settings["unreachable"]:
+                if ip_network(network).version in families:
+                    netlink.route("replace", dst=network, type=rt_type["unreachable"])
+    except NetlinkError as error:
+        raise TunUnavailable(f"the device inside cannot be set up: {error}") from error
+
+
+def _prepare(netlink: IPRoute, index: int) -> None:
+    [loopback] = netlink.link_lookup(ifname="lo")
+    netlink.link("set", index=loopback, state="up")
+    with suppress(NetlinkError):  # an older kernel has its own bound
+        netlink.link("set", index=index, gso_max_size=_LONGEST_SUPER_PACKET_BYTES)
+    with suppress(NetlinkError):  # a host without IPv6 has no link-local addresses either
+        mode = ("IFLA_INET6_ADDR_GEN_MODE", _NO_LINK_LOCAL_ADDRESS)
+        af_inet6 = ("AF_INET6", {"attrs": [mode]})
+        netlink.link("set", index=index, IFLA_AF_SPEC={"attrs": [af_inet6]})
+    with suppress(OSError):
+        # So that `ping` works for a user who may open no raw sockets
+        group = os.getegid()
+        Path("/proc/sys/net/ipv4/ping_group_range").write_text(f"{group} {group}")
+
+
+def _usable_addresses(settings: Mapping[str, Any]) -> list[IPv4Interface | IPv6Interface]:
+    addresses = [ip_interface(each) for each in settings["addresses"]]
+    has_ipv6 = (
+        settings["mtu_bytes"] >= _SMALLEST_IPV6_MTU_BYTES
+        and Path(f"/proc/sys/net/ipv6/conf/{DEVICE}").is_dir()
+    )
+    usable = [each for each in addresses if each.version == 4 or has_ipv6]
+    if not usable:
+        raise TunUnavailable(
+            f"the gateway grants IPv6 alone, which this host cannot use at an MTU of "
+            f"{settings['mtu_bytes']} bytes"
+        )
+    return usable
+
+
+def _remove_what_is_no_more(
+    netlink: IPRoute, index: int, settings: Mapping[str, Any], before: Mapping[str, Any]
+) -> None:
+    for network in set(before["routes"]) - set(settings["routes"]):
+        with suppress(NetlinkError):  # it went with its address, or was never made
+            netlink.route("del", dst=network, oif=index)
+    for network in set(before["unreachable"]) - set(settings["unreachable"]):
+        with suppress(NetlinkError):
+            netlink.route("del", dst=network, type=rt_type["unreachable"])
+    for each in set(before["addresses"]) - set(settings["addresses"]):
+        address = ip_interface(each)
+        with suppress(NetlinkError):
+            netlink.addr(
+                "del", index=index, address=str(address.ip), prefixlen=address.max_prefixlen
+            )
+
+
+def write_resolver_files(settings: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+    """Let what runs inside ask the tunnel's resolvers, and no daemon of the host's.
+
+    Raises: TunUnavailable.
+    """
+    lines = [f"nameserver {each}" for each in settings["dns"]]
+    if settings["search"]:
+        lines.insert(0, "search " + " ".join(settings["search"]))
+    text = "\n".join([*lines, ""])
+    if before is not None:
+        with suppress(FileNotFoundError):
+            _RESOLV_CONF.write_text(text)  # it is our own file that lies there
+        return
+    if lines and not _RESOLV_CONF.exists():
+        raise TunUnavailable(
+            f"there is no {_RESOLV_CONF} that the tunnel's resolvers could be laid over: "
+            "make an empty one"
+        )
+    _lay_over(_RESOLV_CONF, text)
+    with suppress(FileNotFoundError):
+        kept = [
+            line
+            for line in _NSSWITCH_CONF.read_text().splitlines()
+            if line.partition(":")[0].strip() != "hosts"
+        ]
+        _lay_over(_NSSWITCH_CONF, "\n".join([*kept, "hosts: files dns", ""]))
+    for daemon in _DAEMONS:
+        if daemon.is_dir() and daemon not in _RESOLV_CONF.resolve().parents:
+            _libc.mount(b"none", bytes(daemon), b"tmpfs", 0, b"size=4k")
+
+
+def _lay_over(path: Path, text: str) -> None:
+    """Let a file of our own be seen instead of the one that is there."""
+    if not path.exists():
+        return
+    descriptor, name = tempfile.mkstemp(prefix="anyvpn-")
+    own = Path(name)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        own.chmod(0o644)
+        if _libc.mount(bytes(own), bytes(path.resolve()), None, _MS_BIND, None):
+            raise TunUnavailable(f"{path} inside: {os.strerror(ctypes.get_errno())}")
+    finally:
+        own.unlink()  # the mount keeps it
