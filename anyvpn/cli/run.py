@@ -1,14 +1,19 @@
-"""`anyvpn run`: one program with nothing but the VPN as its network, and no root needed."""
+"""`anyvpn run`: one program with the VPN as its only network, without privileges."""
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.python.failure import Failure
 
 from anyvpn.backends import adapter_namespace
-from anyvpn.cli.client_run import connect_in_turn, current_reactor, run_client
+from anyvpn.cli.client_run import FAILED, connect_in_turn, current_reactor, run_client
 from anyvpn.cli.connect_options import (
     connection_options,
     find_gateways,
@@ -17,10 +22,10 @@ from anyvpn.cli.connect_options import (
     verbosity_of,
 )
 from anyvpn.cli.progress import Progress
+from anyvpn.cli.terminal import terminal_kept
 from anyvpn.client.gateway_url import GatewayURL
-from anyvpn.client.tunnel import VPNTunnel
+from anyvpn.client.tunnel import ClientReactor, VPNTunnel
 from anyvpn.client.vpn_client import VPNClient
-from anyvpn.errors import AnyvpnError, GatewayUnreachable, TunUnavailable
 from anyvpn.interfaces import IInnerNetwork
 
 
@@ -32,7 +37,7 @@ def run(target: str, command: tuple[str, ...], **options: Any) -> None:
     """Connect, and run COMMAND with the VPN as its only network, names included.
 
     No privileges are needed, and nothing of this host is changed. The exit status is that of the
-    command; 1 when there is no connection.
+    command, 128 and the signal's number when a signal ended it; 1 when there is no connection.
     """
     urls = find_gateways(target, options)
     settings = read_settings(options)
@@ -49,23 +54,66 @@ def run(target: str, command: tuple[str, ...], **options: Any) -> None:
             )
 
         tunnel = await connect_in_turn(urls, new_client, progress)
-        try:
-            return await _run_inside(tunnel, command)
-        finally:
-            await tunnel.disconnect()
+        with terminal_kept():
+            try:
+                return await run_inside(tunnel, command, progress, reactor)
+            finally:
+                await tunnel.disconnect()
 
     sys.exit(run_client(work, progress, verbosity_of(options)))
 
 
-async def _run_inside(tunnel: VPNTunnel, command: tuple[str, ...]) -> int:
-    """Run the command until it ends. Raises: ClientError: the tunnel ended before it."""
+async def run_inside(
+    tunnel: VPNTunnel, command: tuple[str, ...], progress: Progress, reactor: ClientReactor
+) -> int:
+    """Run the command until it ends, the tunnel does, or a signal comes; gives the exit status.
+
+    Raises: TunUnavailable: it cannot be started.
+    """
+    network = IInnerNetwork(tunnel.adapter)
+    status: list[int] = []
+    running: Deferred[int] = ensureDeferred(network.run(command))
+    lost = ensureDeferred(tunnel.wait_closed())
+
+    def end_with(exit_status: int) -> None:
+        if not running.called:
+            status.append(exit_status)
+            running.cancel()
+
+    def tunnel_ended(reason: str | Failure) -> None:
+        if not running.called:
+            why = reason if isinstance(reason, str) else reason.getErrorMessage()
+            progress.say(f"anyvpn: the connection ended before the command: {why}")
+            end_with(FAILED)
+
+    lost.addBoth(tunnel_ended)
     try:
-        return await IInnerNetwork(tunnel.adapter).run(command)
-    except TunUnavailable:
-        if not tunnel.is_ending:
+        with _signals_for(reactor, end_with):
+            return await running
+    except CancelledError:
+        if not status:
             raise
+        return status[0]
+    finally:
+        lost.cancel()
+
+
+@contextmanager
+def _signals_for(reactor: ClientReactor, end_with: Any) -> Iterator[None]:
+    """What the keyboard sends is for the command alone; who ends us ends the command."""
+
+    def told(number: int, _: object) -> None:
+        reactor.callFromThread(end_with, 128 + number)  # type: ignore[attr-defined]  # every reactor has it
+
+    handlers: dict[signal.Signals, Any] = {
+        signal.SIGINT: lambda *_: None,
+        signal.SIGQUIT: lambda *_: None,
+        signal.SIGTERM: told,
+        signal.SIGHUP: told,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        reason = await tunnel.wait_closed()
-    except AnyvpnError as error:
-        reason = str(error)
-    raise GatewayUnreachable(f"the connection ended before the command: {reason}")
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
