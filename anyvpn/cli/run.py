@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -99,7 +99,7 @@ async def run_inside(
 
 
 @contextmanager
-def _signals_for(reactor: ClientReactor, end_with: Any) -> Iterator[None]:
+def _signals_for(reactor: ClientReactor, end_with: Callable[[int], None]) -> Iterator[None]:
     """What the keyboard sends is for the command alone; who ends us ends the command."""
 
     def told(number: int, _: object) -> None:

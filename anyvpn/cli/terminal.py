@@ -8,6 +8,7 @@ import sys
 import termios
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 
 @contextmanager
@@ -27,9 +28,28 @@ def terminal_kept() -> Iterator[None]:
         yield
     finally:
         if job == os.getpgrp():
-            # Who is not in the foreground is stopped for touching it, unless it ignores that
-            before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
             with suppress(OSError, termios.error):
-                os.tcsetpgrp(descriptor, job)
-                termios.tcsetattr(descriptor, termios.TCSADRAIN, modes)
-            signal.signal(signal.SIGTTOU, before)
+                _take_back(descriptor, job, modes)
+
+
+def _take_back(descriptor: int, job: int, modes: list[Any]) -> None:
+    current = os.tcgetpgrp(descriptor)
+    if current != job and _is_alive(current):
+        return  # the user has put us into the background
+    # Who is not in the foreground is stopped for touching it, unless it ignores that
+    before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    try:
+        os.tcsetpgrp(descriptor, job)
+        termios.tcsetattr(descriptor, termios.TCSANOW, modes)
+    finally:
+        signal.signal(signal.SIGTTOU, before)
+
+
+def _is_alive(job: int) -> bool:
+    try:
+        os.killpg(job, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
