@@ -14,7 +14,6 @@ from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Interface, IPv6Interface
-    from socket import socket
 
     from anyvpn.model.adapter import AdapterSettings
     from anyvpn.model.authentication import Answer, Identity, LoginRequest, Step
@@ -164,10 +163,11 @@ class IAdapterBackend(Interface):
 class IInnerNetwork(Interface):
     """The network behind a tunnel, reached from outside it."""
 
-    async def connect(host: str, port: int, timeout_s: float) -> socket:
-        """A connected, non-blocking TCP socket of the kernel's; names are looked up behind it.
+    async def connect(host: str, port: int, timeout_s: float) -> int:
+        """The descriptor of a connected, non-blocking TCP socket, now the caller's to close.
 
-        Raises twisted.internet.error.ConnectError or DNSLookupError.
+        Names are looked up behind the tunnel. Raises ConnectError or DNSLookupError (of
+        twisted.internet.error).
         """
 
     async def run(command: Sequence[str]) -> int:

@@ -18,6 +18,11 @@ from anyvpn.interfaces import IBackend, ISessionStore
 from anyvpn.plugins import KINDS, Backend, backends, find_backend
 
 BUILT_IN = {
+    ("adapter", "linux"),
+    ("adapter", "namespace"),
+    ("adapter", "script"),
+    ("responder", "given"),
+    ("responder", "terminal"),
     ("addresses", "pool"),
     ("authenticator", "password_file"),
     ("authorizer", "static"),

@@ -6,7 +6,6 @@ gateway with sockets that the process inside hands out, and the kernel does TCP.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
 from typing import Any, cast
@@ -72,9 +71,9 @@ class NamespaceAdapterBackend:
         inside = Inside(self._reactor, wanted)
         try:
             descriptor = await inside.ready
-        except BaseException:
+        except Exception:
             inside.close()
-            Deferred.fromCoroutine(inside.ended())
+            await inside.ended()
             raise
         opened = adopt_descriptor(descriptor)
         return NamespaceAdapter(self._reactor, opened, inside, wanted, settings.mtu_bytes)
@@ -116,10 +115,8 @@ class NamespaceAdapter(LinuxTunDevice):
         await super().close()
         await self._inside.ended()
 
-    async def connect(
-        self, host: str, port: int, timeout_s: float = CONNECT_TIME_S
-    ) -> socket.socket:
-        """A connected TCP socket, non-blocking, to a host behind the gateway.
+    async def connect(self, host: str, port: int, timeout_s: float = CONNECT_TIME_S) -> int:
+        """The descriptor of a connected, non-blocking TCP socket to a host behind the gateway.
 
         Raises: twisted.internet.error.ConnectError: refused, unreachable, timed out.
         Raises: twisted.internet.error.DNSLookupError: there is no such host.
@@ -134,7 +131,7 @@ class NamespaceAdapter(LinuxTunDevice):
         except defer.TimeoutError:
             raise _failure("timed out", f"{host} did not answer in time") from None
         if descriptor >= 0:
-            return socket.socket(fileno=descriptor)
+            return descriptor
         kind, why = str(answer["failure"]), f"{host}: {answer['why']}"
         if kind == "no such host":
             raise DNSLookupError(why)

@@ -23,7 +23,8 @@ from twisted.logger import (
 from anyvpn.cli.progress import Progress
 from anyvpn.client.gateway_url import GatewayURL
 from anyvpn.client.login import Login
-from anyvpn.client.tunnel import ClientReactor, VPNTunnel
+from anyvpn.client.tunnel import VPNTunnel
+from anyvpn.client.tunnel_source import ClientReactor
 from anyvpn.client.vpn_client import VPNClient
 from anyvpn.errors import (
     AnyvpnError,

@@ -34,7 +34,8 @@ from anyvpn.client.gateway_url import GatewayURL
 from anyvpn.client.login import Login
 from anyvpn.client.profile_store import ProfileStore, default_directory
 from anyvpn.client.socks_server import SocksServerFactory
-from anyvpn.client.tunnel import ClientReactor, VPNTunnel
+from anyvpn.client.tunnel import VPNTunnel
+from anyvpn.client.tunnel_source import ClientReactor
 from anyvpn.client.vpn_client import VPNClient
 from anyvpn.errors import ConfigurationError
 from anyvpn.interfaces import IAdapterBackend, IInnerNetwork

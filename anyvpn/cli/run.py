@@ -24,7 +24,8 @@ from anyvpn.cli.connect_options import (
 from anyvpn.cli.progress import Progress
 from anyvpn.cli.terminal import terminal_kept
 from anyvpn.client.gateway_url import GatewayURL
-from anyvpn.client.tunnel import ClientReactor, VPNTunnel
+from anyvpn.client.tunnel import VPNTunnel
+from anyvpn.client.tunnel_source import ClientReactor
 from anyvpn.client.vpn_client import VPNClient
 from anyvpn.interfaces import IInnerNetwork
 

@@ -52,16 +52,16 @@ class VPNClientEndpoint:
 
     async def _connect(self, factory: IProtocolFactory) -> IProtocol:
         network = await self._network()
-        connected = await network.connect(self._host, self._port, self._time_s)
-        return adopt_connection(self._reactor, connected, factory)
+        descriptor = await network.connect(self._host, self._port, self._time_s)
+        return adopt_connection(self._reactor, descriptor, factory)
 
 
 def adopt_connection(
-    reactor: IReactorSocket, connected: socket.socket, factory: IProtocolFactory
+    reactor: IReactorSocket, descriptor: int, factory: IProtocolFactory
 ) -> IProtocol:
     """Give a connected socket to a protocol of the factory. Raises: ConnectionAborted."""
     adopting = _Adopting(factory)
-    with connected:
+    with socket.socket(fileno=descriptor) as connected:
         reactor.adoptStreamConnection(connected.fileno(), connected.family, adopting)  # type: ignore[arg-type]  # any factory will do
     if adopting.protocol is None:
         raise ConnectionAborted

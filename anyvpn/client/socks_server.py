@@ -151,7 +151,7 @@ class SocksClient(_Relayed):
     async def _connect(self, host: str, port: int) -> None:
         factory = self._factory
         try:
-            connected = await factory.network.connect(host, port, CONNECT_TIME_S)
+            descriptor = await factory.network.connect(host, port, CONNECT_TIME_S)
         except (ConnectError, DNSLookupError, AnyvpnError) as error:
             status = next((each for kind, each in _REPLIES if isinstance(error, kind)), None)
             self._refuse(str(error), reply(status or Socks5Reply.FAILED))
@@ -160,7 +160,7 @@ class SocksClient(_Relayed):
             self._connecting = None
         inner = cast(
             _Relayed,
-            adopt_connection(factory.reactor, connected, Factory.forProtocol(_Relayed)),
+            adopt_connection(factory.reactor, descriptor, Factory.forProtocol(_Relayed)),
         )
         transport = cast(_Transport, self.transport)
         transport.write(reply(Socks5Reply.SUCCEEDED))

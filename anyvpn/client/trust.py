@@ -204,8 +204,8 @@ class GatewayTrust:
             return self._decide(watched, certificate.to_cryptography())
         except GatewayUntrusted as refusal:
             watched.refusal = refusal
-        except ConfigurationError as error:
-            watched.refusal = GatewayUntrusted(str(error))
+        except ConfigurationError as problem:
+            watched.refusal = GatewayUntrusted(str(problem))
         except Exception:
             # OpenSSL would go on as if nothing were wrong
             log.failure("The gateway's certificate cannot be looked at")

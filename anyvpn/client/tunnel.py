@@ -7,15 +7,13 @@ Source: protocol reference, sections 13.4, 14.1 and 14.2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from itertools import repeat
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorFDSet, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -24,8 +22,11 @@ from zope.interface import implementer
 from anyvpn.client.datagrams import GatewayDatagrams
 from anyvpn.client.link import TUNNEL_ID, Link
 from anyvpn.client.login import Login
+from anyvpn.client.outcome import Outcome
 from anyvpn.client.settings import ClientSettings
 from anyvpn.client.tunnel_request import OpenedTunnel, first_mtu
+from anyvpn.client.tunnel_source import ClientReactor, TunnelSource
+from anyvpn.client.tunnel_status import TunnelStatus
 from anyvpn.errors import (
     AnyvpnError,
     ClientError,
@@ -51,6 +52,7 @@ from anyvpn.model.client_events import (
 )
 from anyvpn.model.events import Counters
 from anyvpn.model.group_policy import Address
+from anyvpn.model.reconnection import retry_delays
 from anyvpn.model.tunnel_settings import LARGEST_TUNNEL_MTU_BYTES, TunnelSettings
 from anyvpn.packets.engine import PythonPacketEngine
 
@@ -61,47 +63,8 @@ GOODBYE_TEXT = "Aborted by caller"
 ANSWER_TO_GOODBYE_TEXT = "Server request"
 
 # Ours
-RETRY_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-"""The first try comes at once; the last delay is repeated."""
 REKEY_AGAIN_AFTER_S = 60.0
 EVERYTHING = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
-
-
-class ClientReactor(IReactorTime, IReactorFDSet):
-    """What a client needs of a reactor."""
-
-
-class TunnelSource(Protocol):
-    """Where a tunnel gets its links and its logins from."""
-
-    async def open_link(self, login: Login, wishes: tuple[Address, ...]) -> OpenedTunnel:
-        """CONNECT once more. Raises ClientError, PeerError."""
-
-    async def authenticate(self) -> Login:
-        """Log in anew. Raises ClientError, PeerError, LoginAborted."""
-
-    async def log_out(self, login: Login) -> None:
-        """Tell the gateway that nobody comes back; never raises."""
-
-
-@dataclass(frozen=True, slots=True)
-class TunnelStatus:
-    """How a tunnel is doing; in `counters`, "received" is what came from the gateway.
-
-    `round_trip_s` is 0 until a probe was answered. While the link is lost `is_connected` is false.
-    """
-
-    is_connected: bool
-    channel: ChannelName
-    cipher: str
-    tls: str
-    device: str
-    mtu_bytes: int
-    settings: TunnelSettings
-    counters: Counters
-    round_trip_s: float
-    connected_at_s: float
-    reconnects: int
 
 
 @implementer(IPacketObserver)
@@ -138,8 +101,7 @@ class VPNTunnel:
         self._work: Deferred[None] | None = None
         self._applying: Deferred[None] | None = None
         self._ending = False
-        self._outcome: str | Failure | None = None
-        self._waiting: list[Deferred[str]] = []
+        self._outcome = Outcome()
 
     async def start(self, opened: OpenedTunnel, adapters: IAdapterBackend) -> None:
         """Bring the adapter up and move packets. Raises: TunUnavailable."""
@@ -206,13 +168,7 @@ class VPNTunnel:
 
         Raises: ClientError, LoginAborted, TunUnavailable, PeerError: it was lost for good.
         """
-        if self._outcome is None:
-            waiting: Deferred[str] = Deferred(self._forget_waiting)
-            self._waiting.append(waiting)
-            return await waiting
-        if isinstance(self._outcome, Failure):
-            self._outcome.raiseException()
-        return str(self._outcome)
+        return await self._outcome.wait()
 
     async def disconnect(self) -> None:
         """Say goodbye, log out, undo everything; disconnecting twice does no harm."""
@@ -337,7 +293,7 @@ class VPNTunnel:
         """Try until there is a link again, or the time for it is up."""
         began_at_s = self._reactor.seconds()
         why: AnyvpnError | None = None
-        for attempt, delay_s in enumerate(_retry_delays(), 1):
+        for attempt, delay_s in enumerate(retry_delays(), 1):
             waited_s = self._reactor.seconds() - began_at_s
             if why is not None and waited_s + delay_s > self._client_settings.reconnect_time_s:
                 raise GatewayUnreachable(
@@ -446,17 +402,6 @@ class VPNTunnel:
         finally:
             if goodbye == GOODBYE_TEXT:
                 await self._source.log_out(self.login)
-            self._outcome = outcome
             reason = outcome if isinstance(outcome, str) else outcome.getErrorMessage()
             self._tell(Disconnected(reason))
-            waiting, self._waiting = self._waiting, []
-            for each in waiting:
-                each.callback(outcome)
-
-    def _forget_waiting(self, waiting: Deferred[str]) -> None:
-        self._waiting.remove(waiting)
-
-
-def _retry_delays() -> Iterator[float]:
-    yield from RETRY_DELAYS_S
-    yield from repeat(RETRY_DELAYS_S[-1])
+            self._outcome.tell(outcome)

@@ -20,8 +20,9 @@ from anyvpn.client.http_session import HTTPSession
 from anyvpn.client.login import Login
 from anyvpn.client.profile_store import ProfileStore
 from anyvpn.client.settings import ClientSettings
-from anyvpn.client.tunnel import ClientReactor, VPNTunnel
+from anyvpn.client.tunnel import VPNTunnel
 from anyvpn.client.tunnel_request import OpenedTunnel, open_tunnel
+from anyvpn.client.tunnel_source import ClientReactor
 from anyvpn.errors import AnyvpnError, ConfigurationError
 from anyvpn.interfaces import IAdapterBackend, IResponder
 from anyvpn.model.authentication import ClientMessage, ClientMessageKind

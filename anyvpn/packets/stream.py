@@ -233,8 +233,7 @@ class TLSStream(protocol.Protocol):
 
     def peer_address(self) -> str:
         """The other end's host as an address; empty when there is no real socket below."""
-        peer = None if self._tcp is None else self._tcp.getPeer()
-        return getattr(peer, "host", "")
+        return "" if self._tcp is None else getattr(self._tcp.getPeer(), "host", "")
 
     def path_mtu(self) -> int:
         """The path's MTU in bytes as TCP knows it; 0 when there is no real socket below."""
@@ -264,9 +263,7 @@ class TLSStream(protocol.Protocol):
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """The TCP connection is gone."""
-        was = self._state
-        self._state = _State.CLOSED
-        self._tcp = None
+        was, self._state, self._tcp = self._state, _State.CLOSED, None
         self._cancel_time_limit()
         why = "the peer closed the connection"
         if not isinstance(reason.value, ConnectionDone):
