@@ -124,6 +124,8 @@ class NamespaceAdapter(LinuxTunDevice):
         """
         if not 0 < port <= 0xFFFF:
             raise _failure("failed", f"there is no port {port}")
+        if not host.isprintable():  # resolvers look up what comes before a zero byte
+            raise DNSLookupError(f"{host!r} is no name")
         request = {"do": "connect", "host": host, "port": port, "timeout_s": timeout_s}
         asked = Deferred.fromCoroutine(self._ask_in_turn(request))
         try:

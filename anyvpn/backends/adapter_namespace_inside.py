@@ -113,9 +113,7 @@ class Inside:
     def doRead(self) -> None:
         """An answer came, perhaps with a descriptor."""
         try:
-            message, descriptors, _, _ = socket.recv_fds(
-                self._channel, LARGEST_MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC
-            )
+            message, descriptors, _, _ = socket.recv_fds(self._channel, LARGEST_MESSAGE_BYTES, 1)
         except BlockingIOError:
             return
         except OSError:
@@ -125,6 +123,8 @@ class Inside:
             return
         answer = json.loads(message)
         descriptor = descriptors[0] if descriptors else -1
+        if descriptor >= 0:
+            os.set_inheritable(descriptor, False)
         if not self.ready.called:
             if "error" in answer:
                 self.ready.errback(TunUnavailable(answer["error"]))

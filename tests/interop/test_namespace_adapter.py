@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface
@@ -59,7 +61,9 @@ class NamespaceTestCase(TestCase):
     async def opened(self, settings: AdapterSettings = PLAIN) -> NamespaceAdapter:
         adapter = await build(Settings(), reactor).open(settings)
         self.addCleanup(lambda: Deferred.fromCoroutine(adapter.close()))
-        self.output = Path(self.mktemp())
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.output = Path(directory.name, "output")
         return adapter
 
     async def said(self, adapter: NamespaceAdapter, script: str) -> str:
@@ -189,7 +193,7 @@ class ConnectTests(NamespaceTestCase):
             except ConnectionRefusedError:
                 continue
         with connected:
-            self.assertFalse(connected.getblocking())
+            self.assertFalse(os.get_blocking(connected.fileno()))
             self.assertFalse(connected.get_inheritable())
             connected.settimeout(5)
             connected.sendall(b"hello")
