@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
-from twisted.python.failure import Failure
 
 from anyvpn.backends import adapter_namespace
 from anyvpn.cli.client_run import FAILED, connect_in_turn, current_reactor, run_client
@@ -27,7 +26,9 @@ from anyvpn.client.gateway_url import GatewayURL
 from anyvpn.client.tunnel import VPNTunnel
 from anyvpn.client.tunnel_source import ClientReactor
 from anyvpn.client.vpn_client import VPNClient
+from anyvpn.errors import AnyvpnError, TunUnavailable
 from anyvpn.interfaces import IInnerNetwork
+from anyvpn.model.printable import printable
 
 
 @click.command(context_settings={"ignore_unknown_options": False})
@@ -74,20 +75,12 @@ async def run_inside(
     network = IInnerNetwork(tunnel.adapter)
     status: list[int] = []
     running: Deferred[int] = ensureDeferred(network.run(command))
-    lost = ensureDeferred(tunnel.wait_closed())
 
     def end_with(exit_status: int) -> None:
         if not running.called:
             status.append(exit_status)
             running.cancel()
 
-    def tunnel_ended(reason: str | Failure) -> None:
-        if not running.called:
-            why = reason if isinstance(reason, str) else reason.getErrorMessage()
-            progress.say(f"anyvpn: the connection ended before the command: {why}")
-            end_with(FAILED)
-
-    lost.addBoth(tunnel_ended)
     try:
         with _signals_for(reactor, end_with):
             return await running
@@ -95,8 +88,19 @@ async def run_inside(
         if not status:
             raise
         return status[0]
-    finally:
-        lost.cancel()
+    except TunUnavailable:
+        if not tunnel.is_ending:
+            raise
+        why = await _why_ended(tunnel)
+        progress.say(f"anyvpn: the connection ended before the command: {printable(why)}")
+        return FAILED
+
+
+async def _why_ended(tunnel: VPNTunnel) -> str:
+    try:
+        return await tunnel.wait_closed()
+    except AnyvpnError as error:
+        return str(error)
 
 
 @contextmanager

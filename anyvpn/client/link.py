@@ -81,7 +81,7 @@ class Link:
         self._engine = engine
         self._owner = owner
         self._stream = opened.stream
-        self._tls = f"{self._stream.protocol_version()} {self._stream.cipher_name()}"
+        self._tls = opened.tls
         self._limits = {
             ChannelName.CSTP: _limits(dpd_s or granted.dpd_s, granted.keepalive_s),
         }

@@ -83,8 +83,7 @@ class VPNTunnel:
     ) -> None:
         self.login = login
         self.adapter: IAdapter
-        self._granted: TunnelSettings | None = None
-        self._peer_address = ""
+        self._opened: OpenedTunnel | None = None
         self._reactor = reactor
         self._source = source
         self._client_settings = settings
@@ -128,8 +127,8 @@ class VPNTunnel:
     @property
     def settings(self) -> TunnelSettings:
         """What the gateway granted last."""
-        assert self._granted is not None, "not started"
-        return self._granted
+        assert self._opened is not None, "not started"
+        return self._opened.granted
 
     @property
     def is_ending(self) -> bool:
@@ -178,7 +177,7 @@ class VPNTunnel:
         """Undo everything here, and leave the session at the gateway for somebody else."""
         await self._end("detached; the session goes on at the gateway")
 
-    # --- the link's owner -----------------------------------------------------------------------
+    # --- the link's owner, and the packet engine's observer ----------------------------------
 
     def link_lost(self, link: Link, reason: str) -> None:
         """Try to get it back."""
@@ -214,25 +213,21 @@ class VPNTunnel:
             self._tell(PhaseEntered(Phase.CSTP, "new keys"))
             self._start(self._take_new_keys(link))
 
-    # --- the packet engine's observer -----------------------------------------------------------
-
     def control_received(self, name: ChannelName, kind: int, payload: bytes) -> None:
         """A packet that is not data."""
         self._link.control_received(name, kind, payload)
 
     def peer_moved(self, path: PeerPath) -> None:
-        """The gateway answers from another address, with keys that only it has."""
-        log.info("The gateway answers from {address} now", address=path.host)
+        """The gateway answers from another address, with keys that only it has: so be it."""
 
     # --- links ----------------------------------------------------------------------------------
 
     def _take(self, opened: OpenedTunnel) -> None:
         """What was granted counts from now on."""
         banner = opened.granted.banner
-        if banner and (self._granted is None or banner != self._granted.banner):
+        if banner and (self._opened is None or banner != self.settings.banner):
             self._tell(MessageShown(banner))
-        self._granted = opened.granted
-        self._peer_address = opened.peer_address
+        self._opened = opened
 
     def _begin_link(self, opened: OpenedTunnel) -> Link:
         link = self._link = Link(
@@ -252,8 +247,8 @@ class VPNTunnel:
 
     def _replace_link(self, opened: OpenedTunnel) -> None:
         """Go on over another link; whatever was granted anew is applied."""
-        before, lease = self._link, self.settings.lease
-        before.end()
+        lease = self.settings.lease
+        self._link.end()
         self._take(opened)
         if self.settings.lease != lease:
             self._counters_before = self._counters_before.plus(self._engine.counters(TUNNEL_ID))
@@ -324,12 +319,11 @@ class VPNTunnel:
         self.login = await self._source.authenticate()
         return await self._source.open_link(self.login, wishes)
 
-    # --- the adapter ----------------------------------------------------------------------------
-
     def _adapter_settings(self, mtu_bytes: int) -> AdapterSettings:
+        assert self._opened is not None, "not started"
         address: Address | None = None
         with suppress(ValueError):  # behind a proxy whose address nobody knows
-            address = ip_address(self._peer_address.partition("%")[0])
+            address = ip_address(self._opened.peer_address.partition("%")[0])
         granted = replace(
             self.settings,
             dtls=None,
@@ -360,8 +354,7 @@ class VPNTunnel:
 
     def _start(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
         task = self._work = Deferred.fromCoroutine(work)
-        task.addErrback(self._failed)
-        task.addCallback(self._work_done, task)
+        task.addErrback(self._failed).addCallback(self._work_done, task)
 
     def _work_done(self, _: None, task: Deferred[None]) -> None:
         if self._work is task:

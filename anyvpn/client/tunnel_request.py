@@ -55,6 +55,11 @@ class OpenedTunnel:
     master_secret: bytes = field(repr=False)
     peer_address: str
 
+    @property
+    def tls(self) -> str:
+        """Version and cipher suite of the CSTP channel."""
+        return f"{self.stream.protocol_version()} {self.stream.cipher_name()}"
+
 
 def make_offer(
     token: str,
