@@ -15,6 +15,7 @@ from twisted.internet.error import (
 from twisted.internet.interfaces import (
     IConsumer,
     IDelayedCall,
+    IHalfCloseableProtocol,
     IPushProducer,
     IReactorSocket,
     IReactorTime,
@@ -23,6 +24,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from anyvpn.client.endpoint import adopt_connection
 from anyvpn.errors import AnyvpnError, PeerError
@@ -70,31 +72,53 @@ class SocksServerFactory(Factory):
         return SocksClient(self) if self.connections < MOST_CONNECTIONS else None
 
 
+@implementer(IHalfCloseableProtocol)
 class _Relayed(Protocol):
     """One end of a connection whose bytes go to the other end."""
 
     other: _Relayed | None = None
+    has_heard_all = False
+
+    @property
+    def tcp(self) -> _Transport:
+        """The transport, as what it is."""
+        return cast(_Transport, self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         """Pass it on."""
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.write(data)
+        if self.other is not None:
+            self.other.tcp.write(data)
+
+    def readConnectionLost(self) -> None:
+        """Nothing comes any more, which the other end is told; it may still have more to say."""
+        self.has_heard_all = True
+        if self.other is None:
+            return
+        if self.other.has_heard_all:
+            self.tcp.loseConnection()  # and with it the other end
+        else:
+            self.other.tcp.unregisterProducer()  # or it would ask for more when it has room
+            self.other.tcp.loseWriteConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Who does not listen any more may still talk."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """The other end gets what is on its way, and closes too."""
         other, self.other = self.other, None
         if other is not None:
             other.other = None
-            transport = cast(_Transport, other.transport)
-            transport.unregisterProducer()
-            transport.loseConnection()
+            other.tcp.unregisterProducer()
+            other.tcp.loseConnection()
 
     def join(self, other: _Relayed) -> None:
         """Relay both ways; who is slow slows the other down."""
         self.other, other.other = other, self
-        ours, theirs = cast(_Transport, self.transport), cast(_Transport, other.transport)
-        ours.registerProducer(theirs, True)
-        theirs.registerProducer(ours, True)
+        for each in (self, other):
+            each.tcp.setTcpKeepAlive(True)  # ends that vanish are noticed in the end
+        self.tcp.registerProducer(other.tcp, True)
+        if not self.has_heard_all:
+            other.tcp.registerProducer(self.tcp, True)
 
 
 class SocksClient(_Relayed):
@@ -120,7 +144,7 @@ class SocksClient(_Relayed):
             return
         if self._exchange is None:
             self._early += data  # it is connecting; TCP's window bounds what comes
-            cast(_Transport, self.transport).pauseProducing()
+            self.tcp.pauseProducing()
             return
         self._received_bytes += len(data)
         try:
@@ -130,7 +154,7 @@ class SocksClient(_Relayed):
             self._refuse(str(error.args[0]), last_words)
             return
         if answer:
-            cast(_Transport, self.transport).write(answer)
+            self.tcp.write(answer)
         if self._exchange.request is not None:
             self._stop_clock()
             request, self._early = self._exchange.request, self._exchange.leftover
@@ -139,6 +163,12 @@ class SocksClient(_Relayed):
             self._connecting.addErrback(self._failed)
         elif self._received_bytes > _LONGEST_GREETING_BYTES:
             self._refuse("a greeting without end", b"")
+
+    def readConnectionLost(self) -> None:
+        """It has said all, which is too little before there is a request."""
+        super().readConnectionLost()
+        if self._exchange is not None:
+            self.tcp.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The client is gone."""
@@ -162,20 +192,21 @@ class SocksClient(_Relayed):
             _Relayed,
             adopt_connection(factory.reactor, descriptor, Factory.forProtocol(_Relayed)),
         )
-        transport = cast(_Transport, self.transport)
-        transport.write(reply(Socks5Reply.SUCCEEDED))
+        self.tcp.write(reply(Socks5Reply.SUCCEEDED))
         self.join(inner)
         early, self._early = self._early, b""
         if early:
             super().dataReceived(early)
-        transport.resumeProducing()
+        if self.has_heard_all:
+            inner.tcp.loseWriteConnection()
+        else:
+            self.tcp.resumeProducing()
 
     def _refuse(self, why: str, last_words: bytes) -> None:
         log.debug("A SOCKS client is refused: {why}", why=printable(why))
-        transport = cast(_Transport, self.transport)
         if last_words:
-            transport.write(last_words)
-        transport.loseConnection()
+            self.tcp.write(last_words)
+        self.tcp.loseConnection()
 
     def _failed(self, failure: Failure) -> None:
         if not isinstance(failure.value, CancelledError):
@@ -183,7 +214,7 @@ class SocksClient(_Relayed):
             self._abort()
 
     def _abort(self) -> None:
-        cast(_Transport, self.transport).abortConnection()
+        self.tcp.abortConnection()
 
     def _stop_clock(self) -> None:
         time_limit, self._time_limit = self._time_limit, None

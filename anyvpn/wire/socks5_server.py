@@ -17,6 +17,7 @@ from anyvpn.wire.socks5 import VERSION
 # From the protocol
 _NO_LOGIN, _PASSWORD, _NOTHING_ACCEPTABLE = 0, 2, 0xFF
 _CONNECT = 1
+_LOGIN_VERSION = 1
 _IPV4, _NAME, _IPV6 = 1, 3, 4
 _NOWHERE = bytes((_IPV4,)) + bytes(6)
 
@@ -86,6 +87,8 @@ class Socks5ServerExchange:
 
     def _logging_in(self) -> bytes | None:
         rest = self._rest
+        if rest[:1] not in (b"", bytes((_LOGIN_VERSION,))):
+            raise MalformedMessage("a client that does not log in as RFC 1929 has it")
         if len(rest) < 2 or len(rest) < 3 + rest[1]:
             return None
         start = 3 + rest[1]

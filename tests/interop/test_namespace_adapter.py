@@ -253,7 +253,7 @@ class EndTests(NamespaceTestCase):
         running = Deferred.fromCoroutine(adapter.run(["sleep", "4714"]))
         running.addErrback(lambda failure: failure.trap(TunUnavailable))
         await self.eventually(lambda: processes("sleep 4714"), "it runs")
-        [child] = processes(".*adapter_namespace_child [0-9]*")
+        [child] = children()
         os.kill(int(child), signal.SIGKILL)
         self.assertIs(await running, TunUnavailable)
         await self.eventually(lambda: not processes("sleep 471[34]"), "all have ended")
@@ -267,18 +267,23 @@ class EndTests(NamespaceTestCase):
         opening.cancel()
         with self.assertRaises(CancelledError):
             await opening
-        self.assertFalse(processes(".*adapter_namespace_child [0-9]*"))
+        self.assertFalse(children())
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     yield
-    assert not processes(".*adapter_namespace_child [0-9]*")
+    assert not children()
 
 
-def processes(command: str) -> list[str]:
+def children() -> list[str]:
+    """The processes inside namespaces that this one has started."""
+    return processes(".*adapter_namespace_child [0-9]*", "-P", str(os.getpid()))
+
+
+def processes(command: str, *options: str) -> list[str]:
     """Those with this command line, a pattern."""
     done = subprocess.run(
-        ["pgrep", "-f", "-x", command], capture_output=True, text=True, check=False
+        ["pgrep", *options, "-f", "-x", command], capture_output=True, text=True, check=False
     )
     return done.stdout.split()
