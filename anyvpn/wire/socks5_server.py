@@ -65,7 +65,13 @@ class Socks5ServerExchange:
         self._rest += data
         answer = b""
         while self.request is None:
-            more = self._expects()
+            try:
+                more = self._expects()
+            except MalformedMessage:
+                raise
+            except PeerError as error:
+                reason, last_answer = error.args
+                raise PeerError(reason, answer + last_answer) from None
             if more is None:
                 break
             answer += more

@@ -53,7 +53,7 @@ class RefusalTests(unittest.TestCase):
         self.assertEqual(self.refusal(b"\x05\x00"), b"\x05\xff")
 
     def test_a_wrong_password_gets_no_further(self) -> None:
-        self.assertEqual(self.refusal(b"\x05\x01\x02\x01\x01u\x01qrest", "pp"), b"\x01\x01")
+        self.assertEqual(self.refusal(b"\x05\x01\x02\x01\x01u\x01qrest", "pp"), b"\x05\x02\x01\x01")
 
     def test_the_login_is_of_its_own_version(self) -> None:
         with self.assertRaises(PeerError):
@@ -62,15 +62,17 @@ class RefusalTests(unittest.TestCase):
     def test_bind_and_udp_are_not_supported(self) -> None:
         for command in (0, 2, 3, 255):
             request = bytes([5, command, 0, 1]) + bytes(6)
-            self.assertEqual(self.refusal(GREETING + request)[:2], b"\x05\x07")
+            self.assertEqual(self.refusal(GREETING + request)[:4], b"\x05\x00\x05\x07")
 
     def test_an_unknown_kind_of_address(self) -> None:
-        self.assertEqual(self.refusal(GREETING + b"\x05\x01\x00\x02abcdef")[:2], b"\x05\x08")
+        self.assertEqual(
+            self.refusal(GREETING + b"\x05\x01\x00\x02abcdef")[:4], b"\x05\x00\x05\x08"
+        )
 
     def test_names_that_cannot_be(self) -> None:
         for name in (b"", b"a\0b", b"a\nb", b"\x1b[2J"):
             request = b"\x05\x01\x00\x03" + bytes([len(name)]) + name + b"\0\x50"
-            self.assertEqual(self.refusal(GREETING + request)[:2], b"\x05\x04", name)
+            self.assertEqual(self.refusal(GREETING + request)[:4], b"\x05\x00\x05\x04", name)
 
     def test_other_protocols_are_let_go_without_a_word(self) -> None:
         for said in (
