@@ -9,6 +9,11 @@ from types import MappingProxyType, ModuleType
 
 import attrs
 from twisted import plugins as dropins
+from twisted.internet.interfaces import (
+    IReactorCore,
+    IStreamClientEndpoint,
+    IStreamClientEndpointStringParserWithReactor,
+)
 from twisted.logger import Logger
 from twisted.plugin import IPlugin, getCache
 from twisted.python.modules import getModule
@@ -99,6 +104,29 @@ class Backend:
         return BackendUnavailable(
             f'the {self.kind} backend "{self.name}" ({self.module}) cannot be used: {problem}'
         )
+
+
+@implementer(IPlugin, IStreamClientEndpointStringParserWithReactor)
+class ClientEndpointParser:
+    """Lets Twisted's `clientFromString` know strings that begin with `prefix`.
+
+    `module` is imported at the first use only; it has `parse_client_endpoint`, which takes the
+    reactor and the parts of the string.
+    """
+
+    def __init__(self, prefix: str, module: str) -> None:
+        self.prefix = prefix
+        self.module = module
+
+    def parseStreamClient(
+        self, reactor: IReactorCore, *arguments: object, **options: object
+    ) -> IStreamClientEndpoint:
+        """The endpoint that the string stands for. Raises what the module raises."""
+        parser = importlib.import_module(self.module)
+        endpoint: IStreamClientEndpoint = parser.parse_client_endpoint(
+            reactor, *arguments, **options
+        )
+        return endpoint
 
 
 def backends() -> list[IBackend]:

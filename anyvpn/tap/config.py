@@ -60,6 +60,7 @@ class Draft:
 
     document: Document
     problems: list[Problem] = field(default_factory=list)
+    sections: tuple[Section, ...] = SECTIONS
     tables: dict[KeyPath, object] = field(default_factory=dict)
     chosen: dict[KeyPath, ChosenBackend] = field(default_factory=dict)
 
@@ -107,18 +108,18 @@ def read_document(file: Path) -> Document:
         raise ConfigurationError(_syntax_problem(file, text, str(error))) from error
 
 
-def read_draft(file: Path) -> Draft:
-    """Everything in the file that can be read by itself.
+def read_draft(file: Path, sections: tuple[Section, ...] = SECTIONS) -> Draft:
+    """Everything in the file that can be read by itself; `sections` is what may be in it.
 
     Raises: ConfigurationError: the file cannot be read or is no TOML.
     """
-    draft = Draft(read_document(file))
-    known = {section.key: section for section in SECTIONS}
+    draft = Draft(read_document(file), sections=sections)
+    known = {section.key: section for section in sections}
     for key in draft.document.tables:
         if key not in known:
-            hint = _belongs(key) or did_you_mean(key, list(known))
+            hint = _belongs(sections, key) or did_you_mean(key, list(known))
             draft.problems.append(Problem((key,), f"unknown table; {hint}"))
-    for section in SECTIONS:
+    for section in sections:
         _read_section(draft, section)
     return draft
 
@@ -172,13 +173,13 @@ def _read_table(draft: Draft, section: Section, content: object, path: KeyPath) 
             rest = {key: value for key, value in content.items() if key not in names}
             draft.chosen[path] = choose_backend(section, rest, directory, path)
     except WrongValues as wrong:
-        draft.problems += _with_better_hints(section, wrong.found)
+        draft.problems += _with_better_hints(draft.sections, section, wrong.found)
     if section.table is None:
         return
     try:
         draft.tables[path] = structure(own, section.table, directory, path)
     except WrongValues as wrong:
-        draft.problems += _with_better_hints(section, wrong.found)
+        draft.problems += _with_better_hints(draft.sections, section, wrong.found)
 
 
 def choose_backend(
@@ -200,16 +201,18 @@ def choose_backend(
     return ChosenBackend(path, backend, structure(settings, settings_class, directory, path))
 
 
-def _with_better_hints(section: Section, found: Iterable[Problem]) -> Iterator[Problem]:
+def _with_better_hints(
+    sections: Iterable[Section], section: Section, found: Iterable[Problem]
+) -> Iterator[Problem]:
     """A key under a header that is still commented out is found in the table above it."""
     for problem in found:
         name = problem.path[-1]
-        hint = _belongs(name, section) if problem.is_unknown_key else ""
+        hint = _belongs(sections, name, section) if problem.is_unknown_key else ""
         yield Problem(problem.path, f"unknown key; {hint}") if hint else problem
 
 
-def _belongs(name: str | int, but: Section | None = None) -> str:
-    for section in SECTIONS:
+def _belongs(sections: Iterable[Section], name: str | int, but: Section | None = None) -> str:
+    for section in sections:
         if section is not but and section.table is not None and name in keys_of(section.table):
             header = section.shape.value.format(section.key)
             return f"it belongs into {header}: this line must stand above it, without #"

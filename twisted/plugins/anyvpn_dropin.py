@@ -2,7 +2,7 @@
 
 from twisted.application.service import ServiceMaker
 
-from anyvpn.plugins import Backend
+from anyvpn.plugins import Backend, ClientEndpointParser
 
 gateway = ServiceMaker(  # type: ignore[no-untyped-call]  # Twisted has no types here
     "anyvpn-gateway",
@@ -89,3 +89,5 @@ adapter_script = Backend(
     "anyvpn.backends.adapter_script",
     "a tun device set up by vpnc-script, or by a script like it",
 )
+
+client_endpoint = ClientEndpointParser("anyvpn", "anyvpn.tap.client_endpoint")
