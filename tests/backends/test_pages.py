@@ -31,6 +31,7 @@ TABLES = {
     "tun": ("tun",),
     "sessions": ("sessions",),
     "listener": ("listeners", 0),
+    "adapter": ("adapter",),
 }
 BACKENDS = (
     ("authenticator", "password_file"),
@@ -41,6 +42,7 @@ BACKENDS = (
     ("sessions", "sqlite"),
     ("sessions", "memory"),
     ("listener", "log"),
+    ("adapter", "namespace"),
 )
 
 
