@@ -167,7 +167,12 @@ class TerminalTests:
         wait_for_process("sleep 4722")
         terminal.type("\x1a")
         terminal.wait_for(rb"Stopped")
-        terminal.type("kill -KILL %1; wait; exit 5\n")
+        terminal.type("fg; echo back\n")
+        terminal.wait_for(rb"echo back\r\n")
+        terminal.wait_for(rb"sleep 4722\r\n")
+        terminal.type("\x03")
+        terminal.wait_for(rb"> ")
+        terminal.type("exit 5\n")
         assert terminal.wait_for_end() == 5
 
     def test_ctrl_c_goes_to_the_command_alone(self, nobody: AsNobody) -> None:  # noqa: F811
