@@ -270,6 +270,26 @@ class EndTests(NamespaceTestCase):
         self.assertFalse(children())
 
 
+class ForbiddenTests(TestCase):
+    def test_a_kernel_that_grants_none_is_met_in_fact(self) -> None:
+        script = (
+            "echo 0 > /proc/sys/user/max_user_namespaces; "
+            f"exec {sys.executable} -c 'from anyvpn.backends import adapter_namespace_child as c; "
+            "c.enter_namespaces()'"
+        )
+        done = subprocess.run(
+            ["unshare", "--user", "--map-root-user", "sh", "-c", script],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=Path(__file__).parents[2],
+            timeout=30,
+        )
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("TunUnavailable: this system forbids user namespaces", done.stderr)
+        self.assertIn("set user.max_user_namespaces above 0", done.stderr)
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     yield
