@@ -25,8 +25,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from anyvpn.backends.adapter_namespace_network import DEVICE, configure, write_resolver_files
+from anyvpn.backends.adapter_namespace_network import DEVICE, configure
 from anyvpn.backends.adapter_namespace_processes import end_processes_in, network_of
+from anyvpn.backends.adapter_namespace_resolvers import ResolverFiles
 from anyvpn.errors import TunUnavailable
 from anyvpn.tun.descriptor import open_descriptor
 
@@ -75,7 +76,7 @@ def main(descriptor: int) -> None:
         enter_namespaces()
         opened = open_descriptor(DEVICE, settings["offloads"])
         configure(settings, None)
-        write_resolver_files(settings, None)
+        resolvers = ResolverFiles(settings)
     except (TunUnavailable, OSError) as error:
         with suppress(OSError):
             channel.send(json.dumps({"error": str(error)}).encode())
@@ -84,7 +85,8 @@ def main(descriptor: int) -> None:
     with suppress(OSError):
         socket.send_fds(channel, [ready], [opened.descriptor])
         os.close(opened.descriptor)
-        Server(channel, settings).serve()
+        threading.Thread(target=resolvers.keep, daemon=True).start()
+        Server(channel, settings, resolvers).serve()
     end_processes_in(network_of("self"))
 
 
@@ -117,8 +119,11 @@ def why_forbidden(code: int) -> str:
 class Server:
     """Serves requests, each in a thread of its own, up to a bound."""
 
-    def __init__(self, channel: socket.socket, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, channel: socket.socket, settings: Mapping[str, Any], resolvers: ResolverFiles
+    ) -> None:
         self._channel = channel
+        self._resolvers = resolvers
         self._settings = settings
         self._room = threading.Semaphore(MOST_AT_ONCE)
 
@@ -166,7 +171,7 @@ class Server:
         settings, before = request["settings"], self._settings
         self._settings = settings
         configure(settings, before)
-        write_resolver_files(settings, before)
+        self._resolvers.change(settings)
         return {}, None
 
 

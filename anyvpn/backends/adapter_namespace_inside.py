@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -58,7 +59,7 @@ class Inside:
         self._channel = ours
         with theirs:
             number = theirs.fileno()
-            paths = json.dumps([each for each in sys.path if each])
+            paths = json.dumps([str(Path(each).absolute()) for each in sys.path])
             self._process = subprocess.Popen(  # noqa: S603 - ourselves
                 [sys.executable, "-I", "-c", _START, paths, _CHILD, str(number)],
                 pass_fds=(number,),

@@ -1,10 +1,8 @@
-"""The network inside: device, addresses, routes, and the files that name its resolvers."""
+"""The network inside: device, addresses, routes."""
 
 from __future__ import annotations
 
-import ctypes
 import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
@@ -18,7 +16,6 @@ from pyroute2.netlink.rtnl import rt_type
 from anyvpn.errors import TunUnavailable
 
 # From Linux
-_MS_BIND = 4096
 _NO_LINK_LOCAL_ADDRESS = 1
 _NO_DUPLICATE_ADDRESS_DETECTION = 0x02
 _SMALLEST_IPV6_MTU_BYTES = 1280
@@ -26,11 +23,6 @@ _SMALLEST_IPV6_MTU_BYTES = 1280
 # Ours
 DEVICE = "vpn0"
 _LONGEST_SUPER_PACKET_BYTES = 60_000
-_RESOLV_CONF, _NSSWITCH_CONF = Path("/etc/resolv.conf"), Path("/etc/nsswitch.conf")
-_DAEMONS = (Path("/run/nscd"), Path("/run/systemd/resolve"))
-"""Where programs meet resolvers of the host; inside, these places are empty."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def configure(settings: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
@@ -106,50 +98,3 @@ def _remove_what_is_no_more(
             netlink.addr(
                 "del", index=index, address=str(address.ip), prefixlen=address.max_prefixlen
             )
-
-
-def write_resolver_files(settings: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
-    """Let what runs inside ask the tunnel's resolvers, and no daemon of the host's.
-
-    Raises: TunUnavailable.
-    """
-    lines = [f"nameserver {each}" for each in settings["dns"]]
-    if settings["search"]:
-        lines.insert(0, "search " + " ".join(settings["search"]))
-    text = "\n".join([*lines, ""])
-    if before is not None:
-        with suppress(FileNotFoundError):
-            _RESOLV_CONF.write_text(text)  # it is our own file that lies there
-        return
-    if lines and not _RESOLV_CONF.exists():
-        raise TunUnavailable(
-            f"there is no {_RESOLV_CONF} that the tunnel's resolvers could be laid over: "
-            "make an empty one"
-        )
-    _lay_over(_RESOLV_CONF, text)
-    with suppress(FileNotFoundError):
-        kept = [
-            line
-            for line in _NSSWITCH_CONF.read_text().splitlines()
-            if line.partition(":")[0].strip() != "hosts"
-        ]
-        _lay_over(_NSSWITCH_CONF, "\n".join([*kept, "hosts: files dns", ""]))
-    for daemon in _DAEMONS:
-        if daemon.is_dir() and daemon not in _RESOLV_CONF.resolve().parents:
-            _libc.mount(b"none", bytes(daemon), b"tmpfs", 0, b"size=4k")
-
-
-def _lay_over(path: Path, text: str) -> None:
-    """Let a file of our own be seen instead of the one that is there."""
-    if not path.exists():
-        return
-    descriptor, name = tempfile.mkstemp(prefix="anyvpn-")
-    own = Path(name)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-        own.chmod(0o644)
-        if _libc.mount(bytes(own), bytes(path.resolve()), None, _MS_BIND, None):
-            raise TunUnavailable(f"{path} inside: {os.strerror(ctypes.get_errno())}")
-    finally:
-        own.unlink()  # the mount keeps it

@@ -35,7 +35,7 @@ _OFFLOADS = (
     (("TCP",), _CHECKSUM | _TSO4 | _TSO6 | _TSO_ECN),
     (("TCP",), _CHECKSUM | _TSO4 | _TSO6),
 )
-_NEEDS_PRIVILEGES = "start the gateway as root, or give it CAP_NET_ADMIN"
+_NEEDS_PRIVILEGES = "root or CAP_NET_ADMIN is needed"
 
 
 @dataclass(frozen=True, slots=True)

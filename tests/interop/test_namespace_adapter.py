@@ -91,7 +91,9 @@ class SetUpTests(NamespaceTestCase):
         text = await self.said(adapter, "cat /etc/resolv.conf")
         self.assertEqual(text, "search a.test b\nnameserver 10.99.0.1\n")
         self.assertIn("hosts: files dns", await self.said(adapter, "cat /etc/nsswitch.conf"))
-        self.assertEqual(await self.said(adapter, "ls -A /tmp | grep anyvpn- || true"), "")
+        self.assertEqual(
+            await self.said(adapter, "ls -A /tmp | grep -x 'anyvpn-........' || true"), ""
+        )
 
     @asynchronous
     async def test_the_host_is_not_changed(self) -> None:
@@ -268,6 +270,51 @@ class EndTests(NamespaceTestCase):
         with self.assertRaises(CancelledError):
             await opening
         self.assertFalse(children())
+
+
+REPLACING = """
+import os, sys
+from pathlib import Path
+from twisted.internet.task import deferLater, react
+from tests.interop.test_namespace_adapter import GRANTED, PLAIN
+from tests.interop.test_namespace_adapter import AdapterSettings, Settings, build, replace
+
+async def main(reactor):
+    adapter = await build(Settings(), reactor).open(PLAIN)
+    os.rename("/etc/new", "/etc/resolv.conf")
+    await deferLater(reactor, 2.5)
+    print(Path("/etc/resolv.conf").read_text(), flush=True)
+    await adapter.run(["cat", "/etc/resolv.conf"])
+    await adapter.apply(AdapterSettings(replace(GRANTED, default_domain="c.test"), 1400))
+    await adapter.run(["cat", "/etc/resolv.conf"])
+    print(Path("/etc/resolv.conf").read_text(), flush=True)
+    await adapter.close()
+
+react(main)
+"""
+
+
+class ReplacedFileTests(TestCase):
+    def test_a_resolver_s_file_that_the_host_replaces_is_laid_over_again(self) -> None:
+        # In a mount namespace with an /etc of its own: the host's is not ours to change
+        script = (
+            'cp -a /etc "$0" && mount --bind "$0/etc" /etc && '
+            "rm -f /etc/resolv.conf && echo one > /etc/resolv.conf && echo two > /etc/new && "
+            'exec "$1" -c "$2"'
+        )
+        with tempfile.TemporaryDirectory() as directory:
+            done = subprocess.run(
+                ["unshare", "--mount", "sh", "-c", script, directory, sys.executable, REPLACING],
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd=Path(__file__).parents[2],
+                timeout=30,
+            )
+        assert done.returncode == 0, done.stderr
+        inside = "search {}\nnameserver 10.99.0.1\n"
+        expected = f"two\n\n{inside.format('a.test b')}{inside.format('c.test')}two\n\n"
+        assert done.stdout == expected, done.stdout
 
 
 class ForbiddenTests(TestCase):
