@@ -11,6 +11,13 @@ gateway = ServiceMaker(  # type: ignore[no-untyped-call]  # Twisted has no types
     "anyvpn-gateway",
 )
 
+client = ServiceMaker(  # type: ignore[no-untyped-call]  # Twisted has no types here
+    "anyvpn-client",
+    "anyvpn.tap.client",
+    "AnyConnect-compatible SSL VPN client for links without a user",
+    "anyvpn-client",
+)
+
 authenticator_password_file = Backend(
     "authenticator",
     "password_file",
