@@ -137,8 +137,8 @@ class SessionTests:
         assert refused.find("log in again")
 
     def test_another_address(self, site: Site) -> None:
-        host = site.network.host(3)
-        client = site.connect_ours(host=3, options=("--force-dpd", "2"))
+        host = site.network.host(13)
+        client = site.connect_ours(host=13, options=("--force-dpd", "2"))
         host.change_address()
         client.wait_for("connected: again", limit_s=40)
         assert client.ping(site.gateway.inner_addresses[0])

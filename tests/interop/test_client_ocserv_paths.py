@@ -80,8 +80,8 @@ class LostLinkTests:
         assert client.ping(ocserv.gateway.gateway_address)
 
     def test_another_address(self, ocserv: OcservSite) -> None:
-        host = ocserv.network.host(2)
-        client = ocserv.connect(host=2)
+        host = ocserv.network.host(12)
+        client = ocserv.connect(host=12)
         host.change_address()
         client.wait_for("connected: again", limit_s=40)
         assert client.ping(ocserv.gateway.gateway_address)
