@@ -32,6 +32,7 @@ TABLES = {
     "sessions": ("sessions",),
     "listener": ("listeners", 0),
     "adapter": ("adapter",),
+    "responder": ("responders", 0),
 }
 BACKENDS = (
     ("authenticator", "password_file"),
@@ -43,6 +44,9 @@ BACKENDS = (
     ("sessions", "memory"),
     ("listener", "log"),
     ("adapter", "namespace"),
+    ("responder", "given"),
+    ("responder", "command"),
+    ("responder", "totp"),
 )
 
 

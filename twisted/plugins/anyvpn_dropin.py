@@ -84,6 +84,18 @@ responder_terminal = Backend(
     "anyvpn.backends.responder_terminal",
     "asks the user at the terminal",
 )
+responder_totp = Backend(
+    "responder",
+    "totp",
+    "anyvpn.backends.responder_totp",
+    "time-based one-time codes of a secret",
+)
+responder_command = Backend(
+    "responder",
+    "command",
+    "anyvpn.backends.responder_command",
+    "asks a command: a password manager, a dialog window, a script",
+)
 adapter_namespace = Backend(
     "adapter",
     "namespace",
