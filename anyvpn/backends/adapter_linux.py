@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import TypeVar
 
 import attrs
@@ -104,6 +105,8 @@ class LinuxAdapter(LinuxTunDevice):
         self._journal = Journal(settings.state_directory, opened.name, settings.resolv_conf)
         self._network = HostNetwork(opened.name, self._journal.write)
         self._resolvers = Resolvers(opened.name, settings.resolv_conf) if settings.dns else None
+        self._turn = Lock()
+        """A change whose waiter was cancelled is still finished before the next one begins."""
 
     async def apply(self, settings: AdapterSettings) -> None:
         """Change what is different from before. Raises: TunUnavailable."""
@@ -114,12 +117,12 @@ class LinuxAdapter(LinuxTunDevice):
                 self._journal.write(())
                 self._resolvers.apply(settings.granted)
 
-        await _in_thread(apply)
+        await self._in_turn(apply)
         self.mtu_bytes = settings.mtu_bytes
 
     async def prepare_reconnect(self) -> None:
         """Let routes past the tunnel take the host's present ways. Raises: TunUnavailable."""
-        await _in_thread(self._network.refresh_outside)
+        await self._in_turn(self._network.refresh_outside)
 
     async def close(self) -> None:
         """Undo everything; closing twice does no harm."""
@@ -131,9 +134,16 @@ class LinuxAdapter(LinuxTunDevice):
             self._journal.remove()
 
         try:
-            await _in_thread(undo)
+            await self._in_turn(undo)
         finally:
             await super().close()
+
+    async def _in_turn(self, work: Callable[[], None]) -> None:
+        def work_alone() -> None:
+            with self._turn:
+                work()
+
+        await _in_thread(work_alone)
 
 
 async def _in_thread(work: Callable[[], _Result]) -> _Result:

@@ -20,17 +20,20 @@ from twisted.logger import Logger
 
 from anyvpn.backends.adapter_linux_plan import Network, Plan, Route, Way
 from anyvpn.errors import TunUnavailable
+from anyvpn.tun.link import (
+    bound_super_packets,
+    delete_bare_address,
+    leave_out_link_local,
+    set_address,
+)
 
 log = Logger()
 
 # From Linux
 _MAIN_TABLE = 254
-_NO_LINK_LOCAL_ADDRESS = 1
-_NO_DUPLICATE_ADDRESS_DETECTION = 0x02
 _GONE = (errno.ESRCH, errno.ENOENT, errno.ENODEV, errno.EADDRNOTAVAIL)
 
 # Ours
-_LONGEST_SUPER_PACKET_BYTES = 60_000
 _METRIC = 42
 """Marks what is ours: no other route of the host is likely to have this metric."""
 
@@ -50,17 +53,20 @@ class HostNetwork:
         with IPRoute() as netlink:
             index = self._index(netlink)
             if before is None:
-                self._prepare(netlink, index)
+                with suppress(NetlinkError):  # an older kernel has its own bound
+                    bound_super_packets(netlink, index)
+                leave_out_link_local(netlink, index)
             if before is None or before.mtu_bytes != plan.mtu_bytes:
                 with _naming(f"an MTU of {plan.mtu_bytes} bytes"):
                     netlink.link("set", index=index, mtu=plan.mtu_bytes, state="up")
             had = () if before is None else before.addresses
             for address in plan.addresses:
                 if address not in had:
-                    self._add_address(netlink, index, address)
+                    with _naming(f"the address {address.ip}"):
+                        set_address(netlink, index, address, address.max_prefixlen)
             for address in had:
                 if address not in plan.addresses:
-                    self._delete_address(netlink, index, address)
+                    delete_bare_address(netlink, index, address)
             had_routes = () if before is None else before.routes
             for route in had_routes:
                 if route not in plan.routes:
@@ -103,34 +109,6 @@ class HostNetwork:
         if not found:
             raise TunUnavailable(f"the device {self._device} is gone")
         return int(found[0])
-
-    @staticmethod
-    def _prepare(netlink: IPRoute, index: int) -> None:
-        with suppress(NetlinkError):  # an older kernel has its own bound
-            netlink.link("set", index=index, gso_max_size=_LONGEST_SUPER_PACKET_BYTES)
-        with suppress(NetlinkError):  # a host without IPv6 has no link-local addresses either
-            mode = ("IFLA_INET6_ADDR_GEN_MODE", _NO_LINK_LOCAL_ADDRESS)
-            af_inet6 = ("AF_INET6", {"attrs": [mode]})
-            netlink.link("set", index=index, IFLA_AF_SPEC={"attrs": [af_inet6]})
-
-    @staticmethod
-    def _add_address(netlink: IPRoute, index: int, address: Any) -> None:
-        flags = {"IFA_FLAGS": _NO_DUPLICATE_ADDRESS_DETECTION} if address.version == 6 else {}
-        with _naming(f"the address {address.ip}"):
-            netlink.addr(
-                "add",
-                index=index,
-                address=str(address.ip),
-                prefixlen=address.max_prefixlen,
-                **flags,
-            )
-
-    @staticmethod
-    def _delete_address(netlink: IPRoute, index: int, address: Any) -> None:
-        with suppress(NetlinkError):
-            netlink.addr(
-                "del", index=index, address=str(address.ip), prefixlen=address.max_prefixlen
-            )
 
     def _add_routes(self, netlink: IPRoute, index: int, routes: Sequence[Route]) -> None:
         past = [each.network for each in routes if each.way is not Way.TUNNEL]

@@ -14,15 +14,18 @@ from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl import rt_type
 
 from anyvpn.errors import TunUnavailable
+from anyvpn.tun.link import (
+    bound_super_packets,
+    delete_bare_address,
+    leave_out_link_local,
+    set_address,
+)
 
 # From Linux
-_NO_LINK_LOCAL_ADDRESS = 1
-_NO_DUPLICATE_ADDRESS_DETECTION = 0x02
 _SMALLEST_IPV6_MTU_BYTES = 1280
 
 # Ours
 DEVICE = "vpn0"
-_LONGEST_SUPER_PACKET_BYTES = 60_000
 
 
 def configure(settings: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
@@ -37,11 +40,7 @@ def configure(settings: Mapping[str, Any], before: Mapping[str, Any] | None) -> 
                 _remove_what_is_no_more(netlink, index, settings, before)
             usable = _usable_addresses(settings)
             for address in usable:
-                flags: dict[str, Any] = {}
-                if address.version == 6:
-                    flags["IFA_FLAGS"] = _NO_DUPLICATE_ADDRESS_DETECTION
-                bare = {"address": str(address.ip), "prefixlen": address.max_prefixlen}
-                netlink.addr("replace", index=index, **bare, **flags)
+                set_address(netlink, index, address, address.max_prefixlen)
             families = {each.version for each in usable}
             for network in settings["routes"]:
                 if ip_network(network).version in families:
@@ -57,11 +56,8 @@ def _prepare(netlink: IPRoute, index: int) -> None:
     [loopback] = netlink.link_lookup(ifname="lo")
     netlink.link("set", index=loopback, state="up")
     with suppress(NetlinkError):  # an older kernel has its own bound
-        netlink.link("set", index=index, gso_max_size=_LONGEST_SUPER_PACKET_BYTES)
-    with suppress(NetlinkError):  # a host without IPv6 has no link-local addresses either
-        mode = ("IFLA_INET6_ADDR_GEN_MODE", _NO_LINK_LOCAL_ADDRESS)
-        af_inet6 = ("AF_INET6", {"attrs": [mode]})
-        netlink.link("set", index=index, IFLA_AF_SPEC={"attrs": [af_inet6]})
+        bound_super_packets(netlink, index)
+    leave_out_link_local(netlink, index)
     with suppress(OSError):
         # So that `ping` works for a user who may open no raw sockets
         group = os.getegid()
@@ -93,8 +89,4 @@ def _remove_what_is_no_more(
         with suppress(NetlinkError):
             netlink.route("del", dst=network, type=rt_type["unreachable"])
     for each in set(before["addresses"]) - set(settings["addresses"]):
-        address = ip_interface(each)
-        with suppress(NetlinkError):
-            netlink.addr(
-                "del", index=index, address=str(address.ip), prefixlen=address.max_prefixlen
-            )
+        delete_bare_address(netlink, index, ip_interface(each))

@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from ipaddress import (
     IPv4Interface,
     IPv4Network,
@@ -19,15 +19,15 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from anyvpn.errors import TunUnavailable
+from anyvpn.tun.link import (
+    LONGEST_SUPER_PACKET_BYTES,
+    bound_super_packets,
+    leave_out_link_local,
+    set_address,
+)
 
 # From the protocol: RFC 8200, section 5
 _SMALLEST_IPV6_MTU_BYTES = 1280
-# From Linux
-_NO_DUPLICATE_ADDRESS_DETECTION = 0x02
-_NO_LINK_LOCAL_ADDRESS = 1
-
-# Ours: a super-packet of this size, encrypted, still fits one UDP send
-_LONGEST_SUPER_PACKET_BYTES = 60_000
 
 
 def configure_device(
@@ -67,18 +67,12 @@ def _configure(
         (index,) = netlink.link_lookup(ifname=name)
     with _naming(f"an MTU of {mtu_bytes} bytes"):
         netlink.link("set", index=index, mtu=mtu_bytes)
-    with _naming(f"super-packets of {_LONGEST_SUPER_PACKET_BYTES} bytes"):
-        netlink.link("set", index=index, gso_max_size=_LONGEST_SUPER_PACKET_BYTES)
-    # A link-local address would only make noise; a host without IPv6 refuses, and has none
-    with suppress(NetlinkError):
-        mode = ("IFLA_INET6_ADDR_GEN_MODE", _NO_LINK_LOCAL_ADDRESS)
-        af_inet6 = ("AF_INET6", {"attrs": [mode]})
-        netlink.link("set", index=index, IFLA_AF_SPEC={"attrs": [af_inet6]})
+    with _naming(f"super-packets of {LONGEST_SUPER_PACKET_BYTES} bytes"):
+        bound_super_packets(netlink, index)
+    leave_out_link_local(netlink, index)
     for address in addresses:
         with _naming(f"the address {address}"):
-            flags = {"IFA_FLAGS": _NO_DUPLICATE_ADDRESS_DETECTION} if address.version == 6 else {}
-            place = {"index": index, "prefixlen": address.network.prefixlen}
-            netlink.addr("add", address=str(address.ip), **place, **flags)
+            set_address(netlink, index, address, address.network.prefixlen)
     with _naming("the state up"):
         netlink.link("set", index=index, state="up")
     for route in routes:

@@ -84,7 +84,7 @@ class Dialer:
             self._context(),
             handshake,
             is_client=True,
-            server_name=None if _is_address(url.host) else url.host,
+            server_name=None if url.names_address else url.host,
             handshake_time_s=settings.connect_time_s,
         )
         self._asked_by = stream.tls
@@ -148,7 +148,3 @@ class _Handshake:
         """It is over."""
         if not self.done.called:
             self.done.errback(GatewayUnreachable(f"{self._authority}: {reason}"))
-
-
-def _is_address(host: str) -> bool:
-    return ":" in host or host.replace(".", "").isdigit()

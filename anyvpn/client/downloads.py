@@ -43,11 +43,13 @@ async def download_profiles(
     """
     if not login.profiles:
         return
+    if len(login.profiles) > MOST_PROFILES:
+        raise ProfileUnavailable(f"the gateway announces more than {MOST_PROFILES} profiles")
     tell(PhaseEntered(Phase.DOWNLOADER, f"{len(login.profiles)} profile(s)"))
     session = new_session(login.url)
     session.cookies.update(login.cookies)
     try:
-        for manifest in login.profiles[:MOST_PROFILES]:
+        for manifest in login.profiles:
             try:
                 await _download(login, manifest, session, store, tell)
             except (ProfileUnavailable, PeerError, GatewayUnreachable) as error:

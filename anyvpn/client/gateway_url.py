@@ -28,6 +28,11 @@ class GatewayURL:
     path: str = "/"
 
     @property
+    def names_address(self) -> bool:
+        """Whether the host is an address, which TLS asks for by no name."""
+        return is_address(self.host)
+
+    @property
     def authority(self) -> str:
         """Host and port as the Host header has them: the port only when it is not 443."""
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -49,6 +54,15 @@ class GatewayURL:
             return _read(urljoin(str(self), reference.strip()))
         except ValueError as error:
             raise MalformedMessage(f"the gateway leads elsewhere, to {error}") from None
+
+
+def is_address(host: str) -> bool:
+    """Whether it is an IP address, without brackets, and no name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def parse_gateway_url(text: str) -> GatewayURL:

@@ -13,7 +13,6 @@ import hashlib
 import hmac
 import re
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -27,6 +26,7 @@ from service_identity.cryptography import (
 from twisted.logger import Logger
 
 from anyvpn.client.credentials import ClientCredential
+from anyvpn.client.gateway_url import is_address
 from anyvpn.client.known_gateways import KnownGateways
 from anyvpn.errors import ConfigurationError, GatewayUntrusted
 
@@ -259,19 +259,11 @@ class GatewayTrust:
 
 def _is_for(leaf: x509.Certificate, name: str) -> bool:
     try:
-        if _is_address(name):
+        if is_address(name):
             verify_certificate_ip_address(leaf, name)
         else:
             verify_certificate_hostname(leaf, name)
     except (VerificationError, CertificateError, ValueError):
-        return False
-    return True
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
         return False
     return True
 

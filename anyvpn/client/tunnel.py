@@ -117,10 +117,9 @@ class VPNTunnel:
         self._engine.start()
         self._attach()
         self._connected_at_s = self._reactor.seconds()
-        self._link = self._begin_link(opened)
-        self._tell(
-            TunnelReady(self.settings, self.adapter.name, self._applied.mtu_bytes, self._link.tls)
-        )
+        ready = TunnelReady(self.settings, self.adapter.name, self._applied.mtu_bytes, opened.tls)
+        self._tell(ready)
+        self._begin_link(opened)
 
     # --- what the user asks for -----------------------------------------------------------------
 
@@ -316,7 +315,7 @@ class VPNTunnel:
         except (TokenRejected, GatewayUntrusted) as error:
             # A certificate that was renewed is looked at anew, by all rules
             log.info("A new login is needed: {why}", why=error)
-        self.login = await self._source.authenticate()
+        self.login = await self._source.log_in()
         return await self._source.open_link(self.login, wishes)
 
     def _adapter_settings(self, mtu_bytes: int) -> AdapterSettings:

@@ -21,8 +21,8 @@ class TunnelSource(Protocol):
     async def open_link(self, login: Login, wishes: tuple[Address, ...]) -> OpenedTunnel:
         """CONNECT once more. Raises ClientError, PeerError."""
 
-    async def authenticate(self) -> Login:
-        """Log in anew. Raises ClientError, PeerError, LoginAborted."""
+    async def log_in(self) -> Login:
+        """Phases 1 to 4 anew. Raises ClientError, PeerError, LoginAborted."""
 
     async def log_out(self, login: Login) -> None:
         """Tell the gateway that nobody comes back; never raises."""

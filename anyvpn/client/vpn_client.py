@@ -93,7 +93,7 @@ class VPNClient:
         return login
 
     async def connect(self, login: Login | None = None) -> VPNTunnel:
-        """Phases 1 to 5, or from 4 on with a login; phase 6 goes on in the background.
+        """Phases 1 to 5, or from 5 on with a login; phase 6 goes on in the background.
 
         Cancelling undoes everything.
 
@@ -103,14 +103,7 @@ class VPNClient:
         if self._adapters is None:
             raise ConfigurationError("a tunnel needs an adapter")
         try:
-            login = login or await self.authenticate()
-            await download_profiles(
-                login,
-                lambda url: self._new_session(url, login),
-                self._store,
-                required=self._settings.profiles_required,
-                tell=self._tell,
-            )
+            login = login or await self.log_in()
             self._tell(PhaseEntered(Phase.CSTP))
             opened = await self.open_link(login, ())
         finally:
@@ -122,6 +115,22 @@ class VPNClient:
         return tunnel
 
     # --- what tunnels ask for (TunnelSource) --------------------------------------------------
+
+    async def log_in(self) -> Login:
+        """Phases 1 to 4. Raises: what `authenticate` raises, ProfileUnavailable."""
+        login = await self.authenticate()
+        try:
+            await download_profiles(
+                login,
+                lambda url: self._new_session(url, login),
+                self._store,
+                required=self._settings.profiles_required,
+                tell=self._tell,
+            )
+        except BaseException:
+            self._close_login_session()
+            raise
+        return login
 
     async def open_link(self, login: Login, wishes: tuple[Address, ...]) -> OpenedTunnel:
         """CONNECT, on the connection of the login when it is still open."""
