@@ -1,0 +1,48 @@
+"""A tun device's link and addresses, by netlink: what gateways and clients have in common."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from ipaddress import IPv4Interface, IPv6Interface
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+# From Linux
+_NO_LINK_LOCAL_ADDRESS = 1
+_NO_DUPLICATE_ADDRESS_DETECTION = 0x02
+
+# Ours: a super-packet of this size, encrypted, still fits one UDP send
+LONGEST_SUPER_PACKET_BYTES = 60_000
+
+
+def bound_super_packets(netlink: IPRoute, index: int) -> None:
+    """Let the kernel hand over no longer ones. Raises: NetlinkError: an older kernel."""
+    netlink.link("set", index=index, gso_max_size=LONGEST_SUPER_PACKET_BYTES)
+
+
+def leave_out_link_local(netlink: IPRoute, index: int) -> None:
+    """A link-local address would only make noise; a host without IPv6 has none anyway."""
+    with suppress(NetlinkError):
+        mode = ("IFLA_INET6_ADDR_GEN_MODE", _NO_LINK_LOCAL_ADDRESS)
+        af_inet6 = ("AF_INET6", {"attrs": [mode]})
+        netlink.link("set", index=index, IFLA_AF_SPEC={"attrs": [af_inet6]})
+
+
+def set_address(
+    netlink: IPRoute, index: int, address: IPv4Interface | IPv6Interface, prefix_length: int
+) -> None:
+    """Give the device an address, usable at once. Raises: NetlinkError."""
+    flags: dict[str, Any] = {}
+    if address.version == 6:
+        flags["IFA_FLAGS"] = _NO_DUPLICATE_ADDRESS_DETECTION
+    netlink.addr("replace", index=index, address=str(address.ip), prefixlen=prefix_length, **flags)
+
+
+def delete_bare_address(
+    netlink: IPRoute, index: int, address: IPv4Interface | IPv6Interface
+) -> None:
+    """Take an address with the longest prefix away, if it is there."""
+    with suppress(NetlinkError):
+        netlink.addr("del", index=index, address=str(address.ip), prefixlen=address.max_prefixlen)
