@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import sys
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import anyvpn
 from anyvpn.testing.namespaces import Namespace
-from anyvpn.testing.programs import Program
+from anyvpn.testing.tunnel_client import TunnelClient
 
 _PACKAGE_DIRECTORY = Path(anyvpn.__file__).parents[1]
 """So that the command is found where the package is not installed."""
@@ -21,7 +20,7 @@ _PACKAGE_DIRECTORY = Path(anyvpn.__file__).parents[1]
 _numbers = itertools.count(1)
 
 
-class AnyvpnClient(Program):
+class AnyvpnClient(TunnelClient):
     """One run of `anyvpn connect` in a namespace; its files are in `directory`.
 
     The gateway is named by `server` ("name:port") and reached at `address`.
@@ -42,26 +41,25 @@ class AnyvpnClient(Program):
         command: str = "connect",
     ) -> None:
         number = next(_numbers)
-        self.namespace = namespace
-        self.device = f"av{number}"
+        device = f"av{number}"
         self.directory = directory / f"anyvpn{number}"
         self.directory.mkdir(parents=True)
         self.resolv_conf = self.directory / "resolv.conf"
         self.resolv_conf.write_text("nameserver 192.0.2.53\n")
         name = server.rpartition(":")[0]
         login = ("--user", user, "--passwd-on-stdin") if user else ()
-        device = ("--interface", self.device, "--resolv-conf", str(self.resolv_conf))
+        host = ("--interface", device, "--resolv-conf", str(self.resolv_conf))
         super().__init__(
             f"anyvpn client {number}",
-            namespace.command(
-                [
-                    *(sys.executable, "-m", "anyvpn.cli.main", command),
-                    *("--cafile", str(ca_file), "--resolve", f"{name}:{address}"),
-                    *(device if command == "connect" else ()),
-                    *(*login, *options, f"https://{server}{path}"),
-                ]
-            ),
-            stdin="".join(f"{line}\n" for line in stdin),
+            namespace,
+            device,
+            [
+                *(sys.executable, "-m", "anyvpn.cli.main", command),
+                *("--cafile", str(ca_file), "--resolve", f"{name}:{address}"),
+                *(host if command == "connect" else ()),
+                *(*login, *options, f"https://{server}{path}"),
+            ],
+            stdin=stdin,
             directory=self.directory,
             environment={
                 **os.environ,
@@ -90,18 +88,3 @@ class AnyvpnClient(Program):
         """The device's MTU now."""
         shown = loads(self.namespace.run("ip", "-json", "link", "show", "dev", self.device))
         return int(shown[0]["mtu"])
-
-    def moved_bytes(self) -> int:
-        """What has gone through its device so far, in both directions."""
-        shown = self.namespace.run("ip", "-json", "-stats", "link", "show", "dev", self.device)
-        statistics = loads(shown)[0]["stats64"]
-        return int(statistics["rx"]["bytes"]) + int(statistics["tx"]["bytes"])
-
-    def ping(self, address: str, *, count: int = 2, size_bytes: int = 56) -> bool:
-        """Whether every one of `count` pings through the tunnel is answered."""
-        output = self.namespace.run(
-            *("ping", "-n", "-c", str(count), "-i", "0.1", "-W", "3", "-s", str(size_bytes)),
-            *("-I", self.device, address),
-            may_fail=True,
-        )
-        return re.search(rf"\b{count} received", output) is not None

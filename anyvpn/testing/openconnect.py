@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import re
 import shutil
 from collections.abc import Sequence
-from json import loads
 from pathlib import Path
 
 from anyvpn.testing.namespaces import Namespace
-from anyvpn.testing.programs import Program, wait_until
+from anyvpn.testing.programs import wait_until
+from anyvpn.testing.tunnel_client import TunnelClient
 
 EXECUTABLE = shutil.which("openconnect", path="/usr/sbin:/usr/bin:/sbin:/bin") or "openconnect"
 
@@ -54,7 +53,7 @@ def write_script(file: Path, networks: Sequence[str]) -> None:
     file.chmod(0o755)
 
 
-class OpenConnect(Program):
+class OpenConnect(TunnelClient):
     """One run of openconnect in a namespace; its files are in `directory`.
 
     The gateway is named by `server` ("name:port") and reached at `address`.
@@ -75,8 +74,7 @@ class OpenConnect(Program):
         options: Sequence[str] = (),
     ) -> None:
         number = next(_numbers)
-        self.namespace = namespace
-        self.device = f"oc{number}"
+        device = f"oc{number}"
         self.directory = directory / f"openconnect{number}"
         self.directory.mkdir(parents=True)
         script = self.directory / "script"
@@ -85,14 +83,14 @@ class OpenConnect(Program):
         name = server.rpartition(":")[0]
         super().__init__(
             f"openconnect {number}",
-            namespace.command(
-                [
-                    *(EXECUTABLE, "-v", "--cafile", str(ca_file), "--interface", self.device),
-                    *("--script", str(script), "--resolve", f"{name}:{address}"),
-                    *(*login, *options, f"https://{server}{path}"),
-                ]
-            ),
-            stdin="".join(f"{line}\n" for line in stdin),
+            namespace,
+            device,
+            [
+                *(EXECUTABLE, "-v", "--cafile", str(ca_file), "--interface", device),
+                *("--script", str(script), "--resolve", f"{name}:{address}"),
+                *(*login, *options, f"https://{server}{path}"),
+            ],
+            stdin=stdin,
             directory=self.directory,
         )
 
@@ -129,18 +127,3 @@ class OpenConnect(Program):
             environment.get("INTERNAL_IP4_ADDRESS", ""),
             environment.get("INTERNAL_IP6_ADDRESS", ""),
         )
-
-    def moved_bytes(self) -> int:
-        """What has gone through its device so far, in both directions."""
-        shown = self.namespace.run("ip", "-json", "-stats", "link", "show", "dev", self.device)
-        statistics = loads(shown)[0]["stats64"]
-        return int(statistics["rx"]["bytes"]) + int(statistics["tx"]["bytes"])
-
-    def ping(self, address: str, *, count: int = 2, size_bytes: int = 56, source: str = "") -> bool:
-        """Whether every one of `count` pings through the tunnel is answered."""
-        output = self.namespace.run(
-            *("ping", "-n", "-c", str(count), "-i", "0.1", "-W", "3", "-s", str(size_bytes)),
-            *("-I", source or self.device, address),
-            may_fail=True,
-        )
-        return re.search(rf"\b{count} received", output) is not None

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from json import loads
 from pathlib import Path
 
-from anyvpn.testing import transfer
 from anyvpn.testing.anyvpn_client import AnyvpnClient
 from anyvpn.testing.namespaces import Namespace
 from anyvpn.testing.openconnect import OpenConnect
-from anyvpn.testing.programs import Program
+from tests.interop.clients import Clients
 from tests.interop.gateway import NAME, PASSWORD, PORT, Gateway
 from tests.interop.network import GATEWAY_ADDRESS, Network
-
-TRANSFER_PORT = 7000
 
 INNER_NETWORK = "10.77.0.0/24"
 INNER_NETWORK_IPV6 = "fd77::/64"
@@ -32,24 +26,13 @@ BASE: Mapping[str, object] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """What a transfer has shown."""
-
-    matches: bool
-    received_bytes: int
-    megabits_per_s: float
-
-
-class Site:
+class Site(Clients):
     """What a test works with; `close_clients` after each test, `close` after the last."""
 
     def __init__(self, network: Network, gateway: Gateway, directory: Path) -> None:
-        self.network = network
+        super().__init__(network, gateway.namespace)
         self.gateway = gateway
         self._directory = directory
-        self._programs: list[Program] = []
-        self._server: Program | None = None
 
     def client(
         self,
@@ -74,8 +57,7 @@ class Site:
             server=f"{NAME}:{PORT}",
             address=gateway_address,
         )
-        self._programs.append(client)
-        return client
+        return self.started(client)
 
     def connect(
         self,
@@ -121,8 +103,7 @@ class Site:
             address=GATEWAY_ADDRESS,
             command=command,
         )
-        self._programs.append(client)
-        return client
+        return self.started(client)
 
     def connect_ours(
         self,
@@ -150,38 +131,6 @@ class Site:
         """Start openconnect with a cookie and come back at once."""
         return self.client("", host=host, stdin=(cookie,), options=("--cookie-on-stdin", *options))
 
-    def start_transfer(
-        self, namespace: Namespace, wanted: str, address: str, *, megabytes: int = 100
-    ) -> Program:
-        """Begin a download or an upload between a client's host and the gateway's inner address."""
-        if self._server is None:
-            self._server = Program(
-                "the transfer server",
-                self.gateway.namespace.command(transfer.command("serve", str(TRANSFER_PORT))),
-            )
-            self._server.wait_for("serving")
-        program = Program(
-            f"the {wanted}",
-            namespace.command(
-                transfer.command(wanted, address, str(TRANSFER_PORT), str(megabytes))
-            ),
-        )
-        self._programs.append(program)
-        return program
-
-    def transfer(
-        self, namespace: Namespace, wanted: str, address: str, *, megabytes: int = 100
-    ) -> Transfer:
-        """The same, to the end."""
-        program = self.start_transfer(namespace, wanted, address, megabytes=megabytes)
-        return self.result(program)
-
-    @staticmethod
-    def result(program: Program, *, limit_s: float = 120.0) -> Transfer:
-        """Wait for a transfer that was begun."""
-        found = loads(program.wait_for(r"^\{.*\}$", limit_s=limit_s)[0])
-        return Transfer(found["matches"], found["bytes"], found["megabits_per_s"])
-
     @staticmethod
     def datagrams(namespace: Namespace) -> int:
         """How many datagrams a client's host has sent and received; DTLS is all of its UDP."""
@@ -190,19 +139,8 @@ class Site:
         counts = dict(zip(names[1:], map(int, values[1:]), strict=True))
         return counts["InDatagrams"] + counts["OutDatagrams"]
 
-    def close_clients(self) -> None:
-        """End what the test has left running, and let the network be as it was."""
-        programs, self._programs = self._programs, []
-        for program in programs:
-            if program.is_running:
-                program.send_signal(signal.SIGINT)
-        for program in programs:
-            program.stop()
-        self.network.restore()
-
     def close(self) -> None:
         """End it all; the gateway's log is looked through."""
         self.close_clients()
-        if self._server is not None:
-            self._server.kill()
+        self.close_server()
         self.gateway.stop()

@@ -101,20 +101,26 @@ class ChannelTests:
         client = ocserv.connect(options=options)
         assert client.wait_for_dtls() == suite
         for wanted in ("download", "upload"):
-            moved = ocserv.transfer(client, wanted, ocserv.gateway.gateway_address, megabytes=30)
+            moved = ocserv.transfer(
+                client.namespace, wanted, ocserv.gateway.gateway_address, megabytes=30
+            )
             assert moved.matches
 
     def test_traffic_over_tls(self, ocserv: OcservSite) -> None:
         client = ocserv.connect(options=("--no-dtls",))
         for wanted in ("download", "upload"):
-            moved = ocserv.transfer(client, wanted, ocserv.gateway.gateway_address, megabytes=30)
+            moved = ocserv.transfer(
+                client.namespace, wanted, ocserv.gateway.gateway_address, megabytes=30
+            )
             assert moved.matches
         assert client.find("data goes over UDP") is None
 
     @pytest.mark.parametrize("dtls", [(), ("--no-dtls",)])
     def test_compressed_traffic(self, ocserv: OcservSite, dtls: tuple[str, ...]) -> None:
         client = ocserv.connect(options=("--compression", "stateless", *dtls))
-        moved = ocserv.transfer(client, "download", ocserv.gateway.gateway_address, megabytes=3)
+        moved = ocserv.transfer(
+            client.namespace, "download", ocserv.gateway.gateway_address, megabytes=3
+        )
         assert moved.matches
 
     def test_outer_ipv6(self, ocserv: OcservSite) -> None:

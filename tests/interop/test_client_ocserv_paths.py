@@ -13,7 +13,6 @@ from anyvpn.testing.ocserv import PORT
 from anyvpn.testing.programs import Program
 from tests.interop.network import GATEWAY_ADDRESS
 from tests.interop.ocserv_site import OcservSite
-from tests.interop.site import Site
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +52,12 @@ class BlockedUDPTests:
         client = ocserv.connect()
         client.wait_for_dtls()
         moving = ocserv.start_transfer(
-            client, "download", ocserv.gateway.gateway_address, megabytes=150
+            client.namespace, "download", ocserv.gateway.gateway_address, megabytes=150
         )
         time.sleep(1)
         ocserv.network.block_udp(ocserv.network.host(1))
         client.wait_for(r"data goes over TLS", limit_s=20)
-        assert Site.result(moving).matches
+        assert ocserv.result(moving).matches
 
 
 class LostLinkTests:
