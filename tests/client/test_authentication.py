@@ -147,6 +147,9 @@ class GroupTests:
         talk = Conversation(*[stubborn] * 6, page(COMPLETE), settings=settings, **KNOWN)
         talk.run()
         assert len(talk.session.sent) == 7
+        last = talk.messages()[-1]
+        assert isinstance(last, ClientMessage)
+        assert last.kind is ClientMessageKind.REPLY
 
     def test_a_group_that_is_not_there(self) -> None:
         settings = ClientSettings(group="nobody")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from twisted.internet.defer import Deferred
 
-from anyvpn.client.downloads import download_profiles
+from anyvpn.client.downloads import MOST_PROFILES, download_profiles
 from anyvpn.client.gateway_url import GatewayURL
 from anyvpn.client.http_connection import Answer
 from anyvpn.client.login import Login
@@ -87,6 +87,13 @@ class DownloadTests:
     def test_a_profile_that_cannot_be_had_ends_it_all(self, tmp_path: Path) -> None:
         with pytest.raises(ProfileUnavailable, match="404"):
             Downloader(tmp_path, MANIFEST, raw(status=404)).run()
+
+    def test_more_profiles_than_anybody_has(self, tmp_path: Path) -> None:
+        downloader = Downloader(tmp_path, MANIFEST)
+        downloader.login = Login(URL, "token", profiles=(MANIFEST,) * (MOST_PROFILES + 1))
+        with pytest.raises(ProfileUnavailable, match="more than 16"):
+            downloader.run()
+        assert downloader.session.sent == []
 
     def test_that_can_be_relaxed(self, tmp_path: Path) -> None:
         Downloader(tmp_path, MANIFEST, raw(status=404)).run(required=False)

@@ -99,6 +99,14 @@ class ChainTests:
         assert Verifier(settings).look(server(authority(), "other.example")).warning == ""
 
 
+class UnwatchedTests:
+    def test_a_connection_that_nobody_watches_is_refused(self, ca_file: Path) -> None:
+        context = GatewayTrust(TrustSettings(ca_file)).new_context(None, "1.2", "")
+        _, opening, _, _ = connect(context, server(authority(), HOST))
+        assert not opening.is_secured
+        assert opening.why_closed
+
+
 class ExceptionTests:
     def test_untrusted_may_be_allowed_with_a_warning_each_time(self, ca_file: Path) -> None:
         verifier = Verifier(TrustSettings(ca_file, allow_untrusted=True))
