@@ -47,7 +47,7 @@ class DTLSOwner(Protocol):
         """A handshake is complete: its keys count from now on."""
 
     def dtls_down(self, reason: str) -> None:
-        """The channel that was up is gone; another handshake has begun."""
+        """The channel that was up is gone."""
 
     def dtls_given_up(self, reason: str) -> None:
         """There is no DTLS for now; quiet tries go on."""
@@ -135,6 +135,8 @@ class DTLSNegotiation:
                 self._handshake = None
                 self._datagrams.close()
                 self._set_timer(retry_at_s)
+                if isinstance(before, Up):
+                    self._owner.dtls_down(reason)
                 if not (isinstance(before, Handshaking) and before.quiet):
                     self._owner.dtls_given_up(reason)
                 else:

@@ -6,7 +6,7 @@ Handshaking ──────────────────────�
    │  │  └──────────── lost ────────────┘
    │  │ time for a quiet try
    ▼  │ (without hope until it succeeds)
-GivenUp ◀── the last of five tries unanswered
+GivenUp ◀── the last of five tries unanswered, or a channel lost as soon as it was up
 
 A handshake repeats its hello after 1, 2, 4 and 8 s and gives up 16 s later (protocol reference,
 section 13.5). While there is hope the adapter has the DTLS channel's MTU, without it the one of
@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 # Ours: what openconnect waits
 RETRY_AFTER_S = 60.0
+SHORTEST_LIFE_S = 5.0
+"""A gateway that closes each channel at once is not to keep us busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,9 @@ class Handshaking:
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """Data goes over DTLS."""
+    """Data goes over DTLS since `since_s`."""
+
+    since_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +74,10 @@ def next_state(state: DTLSState, event: DTLSEvent, now_s: float) -> DTLSState:
     """The table of the drawing above."""
     match state, event:
         case Handshaking(), Completed():
-            return Up()
+            return Up(now_s)
         case Handshaking(), Failed():
+            return GivenUp(now_s + RETRY_AFTER_S)
+        case Up(since_s), Lost() if now_s - since_s < SHORTEST_LIFE_S:
             return GivenUp(now_s + RETRY_AFTER_S)
         case Up(), Lost():
             return Handshaking()
@@ -83,4 +89,4 @@ def next_state(state: DTLSState, event: DTLSEvent, now_s: float) -> DTLSState:
 
 def is_hopeful(state: DTLSState) -> bool:
     """Whether the adapter has the DTLS channel's MTU."""
-    return state in (Up(), Handshaking(quiet=False))
+    return isinstance(state, Up) or state == Handshaking(quiet=False)

@@ -120,15 +120,23 @@ class AnsweredTests:
         scene = Scene()
         scene.answer()
         assert scene.told == ["up TLS_PSK_WITH_AES_256_GCM_SHA384"]
-        assert scene.negotiation.state == Up()
+        assert isinstance(scene.negotiation.state, Up)
 
     def test_a_channel_that_is_lost_is_tried_again_at_once_from_a_new_port(self) -> None:
         scene = Scene()
         scene.answer()
+        scene.pass_time(10)
         scene.negotiation.lost("silent")
         assert scene.told[1:] == ["down silent"]
         assert scene.negotiation.state == Handshaking()
         assert scene.datagrams.sockets == 2
+
+    def test_a_channel_that_is_closed_at_once_is_given_up_for_a_while(self) -> None:
+        scene = Scene()
+        scene.answer()
+        scene.negotiation.lost("closed")
+        assert scene.told[1:] == ["down closed", "given up"]
+        assert scene.datagrams.sockets == 1
 
     def test_garbage_changes_nothing(self) -> None:
         scene = Scene()
