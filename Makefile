@@ -6,7 +6,7 @@ ARGS ?=
 
 .PHONY: run test docs clean
 
-# Shows a gateway and openconnect at work; ARGS=--once ends after the report
+# Shows a gateway and two clients at work; ARGS=--once ends after the report
 run: $(VENV)/.installed
 	@tools/install-packages $(PROGRAMS)
 	@$(VENV)/bin/python -m demo.run $(ARGS)

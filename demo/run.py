@@ -1,4 +1,4 @@
-"""`make run`: a gateway and Debian's openconnect, each in its own network namespace, at work.
+"""`make run`: a gateway, Debian's openconnect and our own client, each in a network of its own.
 
 Everything is thrown away at the end: configuration, processes, namespaces. Without root the
 same happens inside a user namespace, in which we are root over our own network alone.
@@ -26,9 +26,11 @@ from typing import NoReturn
 from rich.console import Console
 
 from anyvpn.testing import transfer
+from anyvpn.testing.anyvpn_client import AnyvpnClient
 from anyvpn.testing.namespaces import Namespace
 from anyvpn.testing.openconnect import EXECUTABLE, OpenConnect, write_script
 from anyvpn.testing.programs import Program, UnmetExpectation
+from anyvpn.testing.tunnel_client import TunnelClient
 
 REPOSITORY = Path(__file__).parents[1]
 NAME = "vpn.example.com"
@@ -102,6 +104,7 @@ class Demonstration:
         self._stack = stack
         self._directory = directory
         self._gateway_directory = directory / "gateway"
+        self._serves = False
         self._environment = {
             **os.environ,
             "PYTHONPATH": str(REPOSITORY),
@@ -110,7 +113,7 @@ class Demonstration:
         }
         os.environ["PATH"] = self._environment["PATH"]
         self._gateway_host = stack.enter_context(Namespace("gateway"))
-        self._hosts = [stack.enter_context(Namespace(f"client {n}")) for n in (1, 2)]
+        self._hosts = [stack.enter_context(Namespace(f"client {n}")) for n in (1, 2, 3)]
 
     def lay_network(self) -> None:
         """The gateway's host, with an address of its own, and a cable to each client's host."""
@@ -174,6 +177,22 @@ class Demonstration:
         client.wait_for_dtls()
         return client
 
+    def connect_ours(self) -> AnyvpnClient:
+        """Another client, by `anyvpn connect`."""
+        client = AnyvpnClient(
+            self._hosts[2],
+            self._directory,
+            self.ca_file,
+            server=f"{NAME}:443",
+            address=GATEWAY_ADDRESS,
+            user=USER,
+            stdin=(PASSWORD,),
+        )
+        self._stack.callback(_end, client)
+        client.wait_until_connected()
+        client.wait_for_dtls()
+        return client
+
     @property
     def ca_file(self) -> Path:
         """What clients trust."""
@@ -182,7 +201,7 @@ class Demonstration:
     def inner_addresses(self) -> tuple[list[str], list[str]]:
         """The gateway's addresses in the tunnel network, and these networks."""
         found = loads(self._gateway_host.run("ip", "-json", "address", "show"))
-        cables = {"lo", "client1", "client2"}
+        cables = {"lo", "client1", "client2", "client3"}
         addresses = [
             (each["local"], each["prefixlen"])
             for device in found
@@ -193,7 +212,7 @@ class Demonstration:
         networks = [str(ip_interface(f"{a}/{length}").network) for a, length in addresses]
         return [local for local, _ in addresses], networks
 
-    def measure(self, client: OpenConnect, inner: Sequence[str], megabytes: int) -> None:
+    def measure(self, client: TunnelClient, inner: Sequence[str], megabytes: int) -> None:
         """Ping and transfers through the tunnel."""
         for address in inner:
             output = client.namespace.run(
@@ -203,12 +222,7 @@ class Demonstration:
             lost = re.search(r"([\d.]+)% packet loss", output)
             assert times is not None and lost is not None
             say(f"ping {address}", f"{times[2]} ms on average, {lost[1]} % lost")
-        server = Program(
-            "the transfer server",
-            self._gateway_host.command(transfer.command("serve", str(TRANSFER_PORT))),
-        )
-        self._stack.callback(server.kill)
-        server.wait_for("serving")
+        self._serve_transfers()
         for wanted in ("download", "upload"):
             before = client.moved_bytes()
             mover = Program(
@@ -230,6 +244,18 @@ class Demonstration:
                 f"{result['megabits_per_s']:.0f} Mbit/s, SHA-256 matches",
             )
 
+    def _serve_transfers(self) -> None:
+        """The other end of transfers, started once."""
+        if self._serves:
+            return
+        self._serves = True
+        server = Program(
+            "the transfer server",
+            self._gateway_host.command(transfer.command("serve", str(TRANSFER_PORT))),
+        )
+        self._stack.callback(server.kill)
+        server.wait_for("serving")
+
     def command_for_another_client(self, networks: Sequence[str], inside: bool) -> str:
         """To be pasted into another terminal."""
         script = self._directory / "another-client" / "script"
@@ -248,7 +274,7 @@ class Demonstration:
 def show(demonstration: Demonstration, megabytes: int) -> Program:
     """All of it, phase by phase; gives the running gateway."""
     demonstration.lay_network()
-    console.print("[bold]anyvpn[/]: a gateway, and Debian's openconnect that connects to it")
+    console.print("[bold]anyvpn[/]: a gateway, and two clients that connect to it")
     demonstration.configure()
     gateway = demonstration.start_gateway()
     say("gateway", f"{GATEWAY_ADDRESS}:443, set up by `anyvpn init`, run by `twistd`")
@@ -258,6 +284,7 @@ def show(demonstration: Demonstration, megabytes: int) -> Program:
     event = gateway.wait_for(r"\blogin_succeeded\b.*")[0]
     profile = re.search(r"profile=(\S+)", event)
 
+    console.print("\n[bold green]Debian's openconnect[/]")
     phase(1, "TLS handshake")
     say("certificate", f"{NAME}, issued by {_issuer(demonstration.ca_file)}")
     tls = client.wait_for(r"Connected to HTTPS on .* with ciphersuite (.*)")[1]
@@ -277,6 +304,12 @@ def show(demonstration: Demonstration, megabytes: int) -> Program:
     say("cipher of DTLS", client.wait_for_dtls())
     console.print("\n[bold green]Traffic[/]  through the tunnel")
     demonstration.measure(client, inner, megabytes)
+
+    console.print("\n[bold green]Our own client[/]  `anyvpn connect`, beside it")
+    ours = demonstration.connect_ours()
+    for line in ours.output().splitlines():
+        print(f"  {line}")
+    demonstration.measure(ours, inner, megabytes)
     return gateway
 
 

@@ -54,6 +54,11 @@ from anyvpn.interfaces import IAdapterBackend, IInnerNetwork
     help="Instead of setting up this host, serve the VPN as a SOCKS5 proxy there; no root needed.",
 )
 @click.option("--socks-password", metavar="TEXT", help="What clients of the proxy must know.")
+@click.option(
+    "--state-directory",
+    type=click.Path(path_type=Path),
+    help="Where to note what has to be undone after a crash.  [default: /run/anyvpn]",
+)
 @click.option("--no-dns", is_flag=True, help="Leave the host's resolvers alone.")
 @click.option("--resolv-conf", type=click.Path(path_type=Path), help="Instead of /etc/resolv.conf.")
 @click.option("-b", "--background", is_flag=True, help="Go on in the background once connected.")
@@ -208,6 +213,8 @@ def _adapters(options: Options, reactor: ClientReactor) -> IAdapterBackend:
     settings: dict[str, Any] = {"dns": not options["no_dns"]}
     if options["interface"]:
         settings["device"] = options["interface"]
+    if options["state_directory"]:
+        settings["state_directory"] = options["state_directory"]
     if options["resolv_conf"]:
         settings["resolv_conf"] = options["resolv_conf"]
     try:

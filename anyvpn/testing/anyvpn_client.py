@@ -48,7 +48,10 @@ class AnyvpnClient(TunnelClient):
         self.resolv_conf.write_text("nameserver 192.0.2.53\n")
         name = server.rpartition(":")[0]
         login = ("--user", user, "--passwd-on-stdin") if user else ()
-        host = ("--interface", device, "--resolv-conf", str(self.resolv_conf))
+        host = (
+            *("--interface", device, "--resolv-conf", str(self.resolv_conf)),
+            *("--state-directory", str(self.directory)),
+        )
         super().__init__(
             f"anyvpn client {number}",
             namespace,

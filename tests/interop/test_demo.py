@@ -40,6 +40,15 @@ class DemonstrationTests:
             r"upload +20 MB .* SHA-256 matches",
         ):
             assert program.find(shown), f"{shown}\n{program.output()}"
+        since = program.output().splitlines().index("Our own client  `anyvpn connect`, beside it")
+        for shown in (
+            "Connected: ",
+            r"data goes over UDP \(DTLS TLS_PSK_WITH_AES_256_GCM_SHA384\)",
+            r"ping \S+ +[\d.]+ ms on average, 0 % lost",
+            r"download +20 MB .* SHA-256 matches",
+            r"upload +20 MB .* SHA-256 matches",
+        ):
+            assert program.find(shown, since), f"{shown}\n{program.output()}"
         assert list(tmp_path.iterdir()) == []
 
     def test_printed_command_connects_another_client(self, tmp_path: Path) -> None:
