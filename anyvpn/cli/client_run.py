@@ -63,8 +63,10 @@ def run_client(work: Work, progress: Progress, verbosity: int) -> int:
         task = ensureDeferred(_guarded(work, progress))
         task.addCallback(done)
         interrupted = _interrupter(task)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, interrupted)
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)  # until there is a tunnel to ask
 
     # Once it runs, with handlers of its own, which ours replace
     reactor.callWhenRunning(reactor.callLater, 0, start)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Mapping
 
 import pytest
 
 from anyvpn.testing.anyvpn_client import AnyvpnClient
+from anyvpn.testing.programs import wait_until
 from tests.interop.gateway import NAME, PORT
 from tests.interop.network import GATEWAY_ADDRESS
 from tests.interop.site import Site
@@ -127,6 +129,7 @@ class SessionTests:
         options = ("--cookie-on-stdin",)
         client = site.connect_ours("", stdin=(cookie,), options=options)
         addresses = client.inner_addresses
+        client.wait_for_dtls()
         client.send_signal(signal.SIGHUP)
         assert client.wait_for_end() == 0
         again = site.connect_ours("", stdin=(cookie,), options=options)
@@ -147,3 +150,25 @@ class SessionTests:
         client = site.ours(server=f"{NAME}:{PORT + 1}")
         assert client.wait_for_end() == 1
         assert client.find(f"anyvpn: {GATEWAY_ADDRESS} port {PORT + 1}: Connection refused")
+
+
+class BackgroundTests:
+    def test_it_goes_on_in_the_background_once_it_is_up(self, site: Site) -> None:
+        client = site.ours(options=("--background", "--pid-file", "pid"))
+        client.wait_for(r"Continuing in the background; pid (\d+)")
+        assert client.wait_for_end() == 0
+        pid_file = client.directory / "pid"
+        pid = int(pid_file.read_text())
+        assert client.ping(site.gateway.inner_addresses[0])
+        again = site.ours(options=("--background", "--pid-file", str(pid_file)))
+        assert again.wait_for_end() == 1
+        assert again.find(f"names process {pid}, which is alive")
+        os.kill(pid, signal.SIGTERM)
+        site.gateway.wait_for_event("session_ended", user="alice", detail="goodbye")
+        wait_until(lambda: not pid_file.exists(), "the pid file is gone")
+
+    def test_a_login_that_fails_is_told_in_the_foreground(self, site: Site) -> None:
+        client = site.ours(stdin=("wrong",), options=("--background", "--pid-file", "pid"))
+        assert client.wait_for_end() == 3
+        assert client.find("anyvpn: Login failed")
+        assert not (client.directory / "pid").exists()

@@ -74,6 +74,7 @@ class LostLinkTests:
 
     def test_asked_to_reconnect(self, ocserv: OcservSite) -> None:
         client = ocserv.connect()
+        client.wait_for_dtls()
         client.send_signal(signal.SIGUSR2)
         client.wait_for("connected: again")
         assert client.ping(ocserv.gateway.gateway_address)

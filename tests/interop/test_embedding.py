@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from anyvpn.testing.programs import Program
+from anyvpn.testing.programs import Program, wait_until
 from tests.interop.gateway import NAME, PASSWORD, PORT
 from tests.interop.network import GATEWAY_ADDRESS
 from tests.interop.test_client_without_root import (  # noqa: F401 - fixtures
@@ -102,6 +102,23 @@ class EmbeddingTests:
         assert program.find(nobody.inside)
 
 
+def has_terminal(command: str) -> bool:
+    """Whether a process with this command line runs, and the keyboard's signals are for it."""
+    for pid in processes(command).split():
+        # After the name: state, parent, process group, session, terminal, its foreground group
+        state, _, group, _, _, foreground = (
+            Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:6]
+        )
+        if state != "T" and group == foreground:
+            return True
+    return False
+
+
+def wait_for_foreground(command: str) -> None:
+    """Shells say that a job goes on before it does."""
+    wait_until(lambda: has_terminal(command), f"{command} has the terminal", limit_s=20)
+
+
 class Terminal:
     """A command at a terminal of its own, in the namespace of a user's host."""
 
@@ -160,16 +177,17 @@ class TerminalTests:
         terminal.wait_for(rb"jobs: \w*m")
         terminal.type("sleep 4721; echo ended\n")
         terminal.wait_for(rb"echo ended\r\n")
-        wait_for_process("sleep 4721")
+        wait_for_foreground("sleep 4721")
         terminal.type("\x03")
         terminal.wait_for(rb"> ")
         terminal.type("sleep 4722\n")
-        wait_for_process("sleep 4722")
+        wait_for_foreground("sleep 4722")
         terminal.type("\x1a")
         terminal.wait_for(rb"Stopped")
         terminal.type("fg; echo back\n")
         terminal.wait_for(rb"echo back\r\n")
         terminal.wait_for(rb"sleep 4722\r\n")
+        wait_for_foreground("sleep 4722")
         terminal.type("\x03")
         terminal.wait_for(rb"> ")
         terminal.type("exit 5\n")

@@ -210,7 +210,7 @@ class RefusalTests(NamespaceTestCase):
         done = subprocess.run(
             [*dropped, sys.executable, "-c", script], capture_output=True, text=True, check=False
         )
-        self.assertIn("TunUnavailable: a tun device may not be made: start the", done.stderr)
+        self.assertIn("TunUnavailable: a tun device may not be made: root or", done.stderr)
 
 
 class UnprivilegedTests(TestCase):
