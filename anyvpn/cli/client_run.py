@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
@@ -33,6 +34,7 @@ from anyvpn.errors import (
     LoginAborted,
     LoginDenied,
     TokenRejected,
+    TunUnavailable,
 )
 from anyvpn.model.printable import printable
 
@@ -138,6 +140,11 @@ async def _guarded(work: Work, progress: Progress) -> int:
     except (LoginDenied, LoginAborted, TokenRejected) as error:
         _complain(progress, str(error))
         return LOGIN_FAILED
+    except TunUnavailable as error:
+        _complain(progress, str(error))
+        if os.geteuid():
+            progress.say("Without root there are `anyvpn run URL -- COMMAND` and --socks HOST:PORT")
+        return FAILED
     except AnyvpnError as error:
         _complain(progress, str(error))
         return FAILED

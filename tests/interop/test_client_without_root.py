@@ -180,6 +180,14 @@ class RunTests:
             nobody.site.gateway.start()
 
 
+class ConnectTests:
+    def test_who_may_make_no_device_is_told_what_needs_none(self, nobody: AsNobody) -> None:
+        program = nobody.anyvpn("connect")
+        assert program.wait_for_end(20) == 1
+        assert program.find("root or CAP_NET_ADMIN is needed")
+        assert program.find("anyvpn run URL")
+
+
 class SocksTests:
     def test_a_host_is_reached_through_the_proxy(self, nobody: AsNobody) -> None:
         proxy = nobody.anyvpn("connect", "--socks", "127.0.0.1:1080")
