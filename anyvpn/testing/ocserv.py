@@ -79,6 +79,7 @@ class Ocserv:
         addresses: Sequence[str],
         users: Sequence[str] = ("alice", "bob"),
         changes: Mapping[str, str | Sequence[str] | None] | None = None,
+        profile: bytes = b"",
     ) -> None:
         self.namespace = namespace
         self.directory = directory
@@ -94,6 +95,8 @@ class Ocserv:
         self._write_user_certificate(authority)
         for user in users:
             self.set_password(user, PASSWORD)
+        if profile:
+            (directory / "profile.xml").write_bytes(profile)
         settings = {**_DEFAULTS, **(changes or {})}
         lines = []
         for key, value in settings.items():

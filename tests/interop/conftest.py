@@ -88,10 +88,17 @@ def ocserv_changes() -> Mapping[str, str | Sequence[str] | None]:
 
 
 @pytest.fixture(scope="module")
+def ocserv_profile() -> bytes:
+    """The file profile.xml of a module's ocserv; modules redefine it."""
+    return b""
+
+
+@pytest.fixture(scope="module")
 def module_ocserv(
     network: Network,
     tmp_path_factory: pytest.TempPathFactory,
     ocserv_changes: Mapping[str, str | Sequence[str] | None],
+    ocserv_profile: bytes,
 ) -> Iterator[OcservSite]:
     directory = tmp_path_factory.mktemp("ocserv")
     gateway = Ocserv(
@@ -99,6 +106,7 @@ def module_ocserv(
         directory / "gateway",
         addresses=(GATEWAY_ADDRESS, GATEWAY_ADDRESS_IPV6),
         changes=ocserv_changes,
+        profile=ocserv_profile,
     )
     site = OcservSite(network, gateway, directory)
     try:
