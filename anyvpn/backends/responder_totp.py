@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from pathlib import Path
 
 import attrs
@@ -26,6 +27,10 @@ _SECOND_PASSWORD = "secondary_password"  # noqa: S105 - a field's name, not a se
 
 # Ours
 CODES_PER_LOGIN = 2  # a clock that is a little off spoils one; more would lock an account
+_SPEAKS_OF_CODES = re.compile(
+    r"\b(otp|totp|one[- ]?time|token ?code|passcode|(verification|authenticat\w+|security) code)\b",
+    re.IGNORECASE,
+)
 _LEAST_LEFT_S = 1.0  # of a code's period: less may have passed before the gateway looks at it
 _LONGEST_SECRET_CHARACTERS = 1024
 _HASHES: dict[str, type[hashes.SHA1 | hashes.SHA256 | hashes.SHA512]] = {
@@ -40,10 +45,12 @@ class Settings:
     """The secret, and how codes are made of it."""
 
     secret: str = attrs.field(
-        default="", repr=False, metadata={"help": "The secret in base32; better: secret_file."}
+        default="",
+        repr=False,
+        metadata={"help": "The secret, base32 or 0x and hex; better: secret_file."},
     )
     secret_file: Path | None = attrs.field(
-        default=None, metadata={"help": "A file whose first line is the secret in base32."}
+        default=None, metadata={"help": "A file whose first line is the secret."}
     )
     digits: int = attrs.field(default=6, metadata={"help": "How long a code is: 6, 7 or 8."})
     period_s: int = attrs.field(default=30, metadata={"help": "How long a code lasts, in seconds."})
@@ -103,8 +110,13 @@ class TOTPResponder:
         for field in shown:
             if field.name in self._settings.fields:
                 return field.name
-        is_challenge = form.kind == _CHALLENGE and len(shown) == 1
-        return shown[0].name if is_challenge else ""
+        if len(shown) != 1:
+            return ""
+        # ocserv asks for a code in a form like that of the password
+        is_asked = form.kind == _CHALLENGE or (
+            shown[0].secret and _SPEAKS_OF_CODES.search(f"{form.message} {shown[0].label}")
+        )
+        return shown[0].name if is_asked else ""
 
     async def _code(self, secret: bytes) -> str:
         own = self._settings
@@ -134,16 +146,20 @@ class TOTPResponder:
         except OSError as error:
             raise LoginAborted(f"the secret {path} cannot be read: {error.strerror}") from None
         except ValueError:
-            raise LoginAborted(f"the secret {path} is not base32") from None
+            raise LoginAborted(f"the secret {path} is neither base32 nor 0x and hex") from None
 
 
 def _decoded(secret: str) -> bytes:
-    """Raises: ValueError: it is not base32."""
-    text = secret.upper().replace(" ", "").replace("-", "").strip().rstrip("=")
+    """Raises: ValueError: it is neither base32 nor hex."""
+    text = re.sub(r"[\s-]", "", secret).lower()
     try:
-        key = base64.b32decode(text + "=" * (-len(text) % 8))
+        if text.startswith("0x"):
+            key = bytes.fromhex(text[2:])
+        else:
+            text = text.removeprefix("base32:").rstrip("=").upper()
+            key = base64.b32decode(text + "=" * (-len(text) % 8))
     except (binascii.Error, ValueError):
         key = b""
     if not key:
-        raise ValueError("the secret is not base32")
+        raise ValueError("the secret is neither base32 nor 0x and hex")
     return key

@@ -25,11 +25,11 @@ from anyvpn.cli.connect_options import (
     Options,
     connection_options,
     find_gateways,
-    make_responder,
     read_settings,
     verbosity_of,
 )
 from anyvpn.cli.progress import Progress
+from anyvpn.cli.responders import make_responder
 from anyvpn.client.gateway_url import GatewayURL
 from anyvpn.client.login import Login
 from anyvpn.client.profile_store import ProfileStore, default_directory
@@ -88,7 +88,7 @@ def connect(target: str, **options: Any) -> None:
 
     async def work() -> int:
         reactor = current_reactor()
-        responder = make_responder(options, reactor)
+        responder = make_responder(options, reactor, progress.say)
         adapters = _adapters(options, reactor)
 
         def new_client(url: GatewayURL) -> VPNClient:
@@ -131,7 +131,7 @@ def authenticate(target: str, **options: Any) -> None:
         client = VPNClient(
             reactor,
             urls[0],
-            make_responder(options, reactor),
+            make_responder(options, reactor, progress.say),
             settings=settings,
             on_event=progress.event_happened,
         )

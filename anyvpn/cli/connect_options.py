@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address
@@ -12,13 +11,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import click
-from twisted.internet.interfaces import IReactorFDSet
 
-from anyvpn.backends import responder_given, responder_terminal
 from anyvpn.client.credentials import ClientCredential, load_credential
 from anyvpn.client.gateway_url import GatewayURL, parse_gateway_url
 from anyvpn.client.profile_store import ProfileStore, default_directory
-from anyvpn.client.responders import ResponderChain
 from anyvpn.client.settings import (
     ClientSettings,
     DTLSOptions,
@@ -27,9 +23,7 @@ from anyvpn.client.settings import (
 )
 from anyvpn.client.trust import TrustSettings
 from anyvpn.errors import ConfigurationError
-from anyvpn.interfaces import IResponder
 from anyvpn.model.client_profile import ServerEntry
-from anyvpn.wire.authentication_client import GROUP_FIELD
 
 Options = dict[str, Any]
 _FILE = click.Path(path_type=Path)
@@ -48,6 +42,21 @@ _OPTIONS = (
         multiple=True,
         metavar="FIELD=TEXT",
         help="Answer to a field of a form (FORM:FIELD=TEXT works too); several times.",
+    ),
+    click.option(
+        "--keyring", metavar="SERVICE", help="Take the password of --user from the keyring."
+    ),
+    click.option(
+        "--token-mode", type=click.Choice(["totp"]), help="Make one-time codes of --token-secret."
+    ),
+    click.option(
+        "--token-secret", metavar="SECRET|@FILE", help="Secret of the codes: base32, or 0x and hex."
+    ),
+    click.option(
+        "--password-command", metavar="COMMAND", help="Program that answers what is asked."
+    ),
+    click.option(
+        "--external-browser", metavar="COMMAND", help="Program that opens a login's web page."
     ),
     click.option("--non-inter", is_flag=True, help="Ask nothing at the terminal."),
     click.option("-c", "--certificate", type=_FILE, help="Client certificate: PEM or PKCS#12."),
@@ -176,32 +185,6 @@ def read_settings(options: Options) -> ClientSettings:
         reconnect_time_s=options["reconnect_timeout"],
         follow_traffic=options["verbose"] > 1,
     )
-
-
-def make_responder(options: Options, reactor: IReactorFDSet) -> IResponder:
-    """What is given ahead, then the terminal. Raises: ConfigurationError."""
-    answers: dict[str, str] = {}
-    for entry in options["form_entry"]:
-        field, equals, text = entry.partition("=")
-        if not equals or not field:
-            raise ConfigurationError(f"--form-entry {entry!r} is not FIELD=TEXT")
-        answers[field.rpartition(":")[2]] = text
-    if options["authgroup"]:
-        answers.setdefault(GROUP_FIELD, options["authgroup"])
-    password = ""
-    if options["passwd_on_stdin"]:
-        password = sys.stdin.readline().rstrip("\r\n")
-    given = responder_given.Settings(
-        username=options["user"] or "",
-        password=password,
-        password_file=options["password_file"],
-        answers=answers,
-    )
-    responders: list[IResponder] = [responder_given.build(given, reactor)]
-    if not options["non_inter"]:
-        terminal = responder_terminal.Settings()
-        responders.append(responder_terminal.build(terminal, reactor))
-    return ResponderChain(responders)
 
 
 def find_gateways(target: str, options: Options) -> list[GatewayURL]:

@@ -16,11 +16,11 @@ from anyvpn.cli.client_run import FAILED, connect_in_turn, current_reactor, run_
 from anyvpn.cli.connect_options import (
     connection_options,
     find_gateways,
-    make_responder,
     read_settings,
     verbosity_of,
 )
 from anyvpn.cli.progress import Progress
+from anyvpn.cli.responders import make_responder
 from anyvpn.cli.terminal import terminal_kept
 from anyvpn.client.gateway_url import GatewayURL
 from anyvpn.client.tunnel import VPNTunnel
@@ -47,7 +47,7 @@ def run(target: str, command: tuple[str, ...], **options: Any) -> None:
 
     async def work() -> int:
         reactor = current_reactor()
-        responder = make_responder(options, reactor)
+        responder = make_responder(options, reactor, progress.say)
         adapters = adapter_namespace.build(adapter_namespace.Settings(), reactor)
 
         def new_client(url: GatewayURL) -> VPNClient:

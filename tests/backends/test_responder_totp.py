@@ -87,6 +87,21 @@ class FieldTests:
     def test_it_knows_nothing_of_other_steps(self, step: Step) -> None:
         assert ask(made(0)[0], step) == [{}]
 
+    @pytest.mark.parametrize(
+        "form",
+        [
+            # as ocserv 1.1.6 asks
+            Form("Please enter your OTP password.", (Field("password", "Password:", secret=True),)),
+            Form("", (Field("password", "Token code:", secret=True),)),
+        ],
+    )
+    def test_a_lone_field_is_told_by_what_is_asked(self, form: Form) -> None:
+        assert list(ask(made(0)[0], form)[0]) == ["password"]
+
+    def test_what_is_shown_as_it_is_typed_takes_no_code(self) -> None:
+        form = Form("Where to send the one-time password?", (Field("answer", "Mail:"),))
+        assert ask(made(0)[0], form) == [{}]
+
     def test_a_login_takes_two_codes(self) -> None:
         responder, clock = made(0)
         for _ in range(2):
@@ -102,8 +117,8 @@ class SettingsTests:
         ("settings", "why"),
         [
             ({}, "either secret or secret_file"),
-            ({"secret": "not base32!"}, "not base32"),
-            ({"secret": " = "}, "not base32"),
+            ({"secret": "not base32!"}, "neither base32 nor"),
+            ({"secret": " = "}, "neither base32 nor"),
             ({"secret": SHA1, "digits": 5}, "digits"),
             ({"secret": SHA1, "period_s": 0}, "period_s"),
             ({"secret": SHA1, "algorithm": "md5"}, "algorithm"),
@@ -115,6 +130,13 @@ class SettingsTests:
 
     def test_a_secret_may_be_written_as_apps_show_it(self) -> None:
         responder, _ = made(1111111111, secret="gezd gnbv gy3t qojq gezd gnbv gy3t qojq")
+        assert ask(responder, CHALLENGE) == [{"answer": "14050471"}]
+
+    @pytest.mark.parametrize(
+        "secret", [f"base32:{SHA1}", "0x" + b"12345678901234567890".hex(), f"BASE32:{SHA1}="]
+    )
+    def test_a_secret_may_say_how_it_is_written(self, secret: str) -> None:
+        responder, _ = made(1111111111, secret=secret)
         assert ask(responder, CHALLENGE) == [{"answer": "14050471"}]
 
     def test_the_secret_is_not_shown(self) -> None:

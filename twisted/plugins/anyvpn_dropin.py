@@ -90,6 +90,18 @@ responder_totp = Backend(
     "anyvpn.backends.responder_totp",
     "time-based one-time codes of a secret",
 )
+responder_keyring = Backend(
+    "responder",
+    "keyring",
+    "anyvpn.backends.responder_keyring",
+    "the password that the desktop's keyring keeps",
+)
+responder_browser = Backend(
+    "responder",
+    "browser",
+    "anyvpn.backends.responder_browser",
+    "lets the user log in with the browser of this host",
+)
 responder_command = Backend(
     "responder",
     "command",
