@@ -29,7 +29,7 @@ _DESKTOPS = ("DISPLAY", "WAYLAND_DISPLAY")
 def make_responder(options: Options, reactor: Any, show: Callable[[str], None]) -> IResponder:
     """What is given ahead, then programs and keyrings, then the browser, then the terminal.
 
-    `show` is told the page that a browser should open. Raises: ConfigurationError.
+    `show` takes a line for the user. Raises: ConfigurationError.
     """
     responders: list[IResponder] = [responder_given.build(_given(options), reactor)]
     if options["keyring"]:
@@ -55,7 +55,13 @@ def make_responder(options: Options, reactor: Any, show: Callable[[str], None]) 
     if options["external_browser"] or has_desktop:
         command = _words("--external-browser", options["external_browser"] or "")
         browser = _settings("--external-browser", responder_browser.Settings, command=command)
-        responders.append(responder_browser.BrowserResponder(browser, reactor, show))
+        responders.append(
+            responder_browser.BrowserResponder(
+                browser,
+                reactor,
+                lambda page: show(f"-  Log in with a browser of this host: {page}"),
+            )
+        )
     if not options["non_inter"]:
         responders.append(responder_terminal.build(responder_terminal.Settings(), reactor))
     return ResponderChain(responders)

@@ -208,6 +208,7 @@ class LoginDesk:
                 peer_address=post.peer,
                 host=post.host,
                 certificates=post.certificates,
+                browser_key=post.browser_key,
             ),
             hooks=self._hooks,
             error=error,

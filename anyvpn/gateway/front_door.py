@@ -5,6 +5,7 @@ One object serves one connection. Paths and statuses: protocol reference, sectio
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from html import escape
@@ -179,6 +180,7 @@ class FrontDoor:
                 login_cookie=cookies.get(LOGIN_COOKIE, ""),
                 certificates=() if problem else stream.peer_certificates_der(),
                 certificate_problem=problem,
+                browser_key=_browser_key(request),
             )
         )
         return _login_response(answer)
@@ -233,6 +235,14 @@ def _host(request: Request) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0]
+
+
+def _browser_key(request: Request) -> bytes:
+    """The key that a login's token is sealed for when an external browser brings it."""
+    try:
+        return base64.b64decode(request.first("X-AnyConnect-STRAP-DH-Pubkey"), validate=True)
+    except ValueError:
+        return b""
 
 
 def _login_response(answer: LoginAnswer) -> Response:

@@ -23,6 +23,7 @@ class LoginPost:
     login_cookie: str = field(default="", repr=False)
     certificates: tuple[bytes, ...] = field(default=(), repr=False)
     certificate_problem: str = ""
+    browser_key: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,7 +158,8 @@ class LoginRequest:
     """What an authenticator may know before it asks: profile, client, outer address, certificate.
 
     `certificates` is the DER chain, leaf first, that TLS has verified against the gateway's
-    client CAs; empty when the client sent none.
+    client CAs; empty when the client sent none. `browser_key` is the client's key (DER) that the
+    token of a login in an external browser is sealed for; empty when it sent none.
     """
 
     profile: str
@@ -166,6 +167,7 @@ class LoginRequest:
     peer_address: str
     host: str = ""
     certificates: tuple[bytes, ...] = field(default=(), repr=False)
+    browser_key: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

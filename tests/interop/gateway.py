@@ -17,6 +17,7 @@ from anyvpn.testing.programs import Program
 from tests.interop import toml
 
 REPOSITORY = Path(__file__).parents[2]
+PLUGINS = Path(__file__).with_name("plugins")
 TWISTD = str(Path(sys.executable).with_name("twistd"))
 ANYVPN = (sys.executable, "-m", "anyvpn.cli.main")
 NAME = "vpn.test"
@@ -28,8 +29,9 @@ TROUBLE = re.compile(r"Traceback|Unhandled|\[.*#(error|critical)\]")
 
 
 def environment() -> dict[str, str]:
-    """Lets the commands find the package in this tree, wherever they are run."""
-    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
+    """Lets the commands find the package in this tree, and the backends of these tests."""
+    path = f"{REPOSITORY}:{PLUGINS}"
+    return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 def run_anyvpn(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

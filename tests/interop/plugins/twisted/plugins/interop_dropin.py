@@ -1,0 +1,16 @@
+"""Announces the backends of the interoperability tests."""
+
+from anyvpn.plugins import Backend
+
+authenticator_machine_and_user = Backend(
+    "authenticator",
+    "machine-and-user",
+    "machine_and_user",
+    "a machine's certificate, and a user's that signs",
+)
+authenticator_identity_page = Backend(
+    "authenticator",
+    "identity-page",
+    "identity_page",
+    "a page that the user's browser logs in at",
+)

@@ -1,0 +1,210 @@
+"""Logins beyond passwords, at a gateway whose authenticators are the tests' own.
+
+Two certificates of which one signs, a certificate alone, and a page in the user's browser: by our
+client, and by openconnect, which shows that the gateway asks as the protocol says.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.interop.gateway import NAME, PASSWORD
+from tests.interop.network import GATEWAY_ADDRESS
+from tests.interop.site import Site
+
+IDENTITY_PORTS = {"browser": 8443, "embedded": 8444, "spoiled": 8445}
+BROWSER_PORT = 29786
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A machine's, a user's and a stranger's certificate with their keys, and the authorities."""
+    directory = tmp_path_factory.mktemp("certificates")
+    machines, users, strangers = (
+        trustme.CA(organization_name=name) for name in ("Machines", "Users", "Strangers")
+    )
+    machines.cert_pem.write_to_path(directory / "machines.pem")
+    users.cert_pem.write_to_path(directory / "users.pem")
+    for authority, name in ((machines, "laptop7"), (users, "alice"), (strangers, "mallory")):
+        issued = authority.issue_cert(common_name=name)
+        issued.private_key_and_cert_chain_pem.write_to_path(directory / f"{name}.pem")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def gateway_changes(certificates: Path) -> Mapping[str, object]:
+    both = {"backend": "machine-and-user", "user_ca": str(certificates / "users.pem")}
+    page = {
+        "backend": "identity-page",
+        "address": GATEWAY_ADDRESS,
+        "name": NAME,
+        "certificate": "server.pem",
+        "key": "server-key.pem",
+        "passwords": {"alice": PASSWORD},
+    }
+    return {
+        "tls": {"client_ca": str(certificates / "machines.pem")},
+        "authenticators": {
+            "both": both,
+            "sha384": {**both, "hash_algorithms": ["sha384"]},
+            "machine": {**both, "user": False},
+            "browser": {**page, "port": IDENTITY_PORTS["browser"]},
+            "embedded": {**page, "port": IDENTITY_PORTS["embedded"], "external": False},
+            "spoiled": {**page, "port": IDENTITY_PORTS["spoiled"], "spoils": True},
+        },
+        "connection_profiles": [
+            {"name": "staff"},
+            *(
+                {"name": name, "authenticator": name}
+                for name in ("both", "sha384", "machine", "browser", "embedded", "spoiled")
+            ),
+        ],
+    }
+
+
+def logged_in(site: Site, user: str) -> bool:
+    """The gateway knows who it was."""
+    return bool(site.gateway.wait_for_event("login_succeeded", user=user))
+
+
+class MachineAndUserTests:
+    @pytest.mark.parametrize("group", ["both", "sha384"])
+    def test_the_user_signs_beside_the_machine(
+        self, site: Site, certificates: Path, group: str
+    ) -> None:
+        client = site.ours(
+            "",
+            stdin=(),
+            options=(
+                *("--authgroup", group, "--certificate", str(certificates / "laptop7.pem")),
+                *("--mca-certificate", str(certificates / "alice.pem")),
+            ),
+        )
+        client.wait_until_connected()
+        assert client.ping(site.gateway.inner_addresses[0])
+        assert logged_in(site, "alice.laptop7")
+
+    def test_openconnect_signs_the_same(self, site: Site, certificates: Path) -> None:
+        client = site.connect(
+            "",
+            stdin=(),
+            options=(
+                *("--authgroup", "both", "--certificate", str(certificates / "laptop7.pem")),
+                *("--mca-certificate", str(certificates / "alice.pem")),
+                *("--mca-key", str(certificates / "alice.pem")),
+            ),
+        )
+        assert client.ping(site.gateway.inner_addresses[0])
+
+    def test_who_has_no_certificate_for_the_user_is_told(
+        self, site: Site, certificates: Path
+    ) -> None:
+        machine = str(certificates / "laptop7.pem")
+        client = site.ours("", stdin=(), options=("--authgroup", "both", "--certificate", machine))
+        assert client.wait_for_end() == 3
+        assert client.find("wants two certificates, a machine's and a user's")
+
+    def test_a_stranger_signs_in_vain(self, site: Site, certificates: Path) -> None:
+        client = site.ours(
+            "",
+            stdin=(),
+            options=(
+                *("--authgroup", "both", "--certificate", str(certificates / "laptop7.pem")),
+                *("--mca-certificate", str(certificates / "mallory.pem")),
+            ),
+        )
+        assert client.wait_for_end() == 3
+        assert client.find("denies the login|Login failed")
+
+
+class MachineTests:
+    def test_a_certificate_is_enough(self, site: Site, certificates: Path) -> None:
+        machine = str(certificates / "laptop7.pem")
+        options = ("--authgroup", "machine", "--certificate", machine)
+        client = site.ours("", stdin=(), options=options)
+        client.wait_until_connected()
+        assert client.ping(site.gateway.inner_addresses[0])
+        assert logged_in(site, "laptop7")
+
+    def test_openconnect_shows_the_same(self, site: Site, certificates: Path) -> None:
+        machine = str(certificates / "laptop7.pem")
+        options = ("--authgroup", "machine", "--certificate", machine)
+        assert site.connect("", stdin=(), options=options).ping(site.gateway.inner_addresses[0])
+
+    def test_who_has_none_is_told(self, site: Site) -> None:
+        client = site.ours("", stdin=(), options=("--authgroup", "machine"))
+        assert client.wait_for_end() == 3
+        assert client.find("wants a client certificate|denies the login")
+
+    def test_another_authoritys_is_not_accepted(self, site: Site, certificates: Path) -> None:
+        stranger = str(certificates / "mallory.pem")
+        client = site.ours(
+            "", stdin=(), options=("--authgroup", "machine", "--certificate", stranger)
+        )
+        assert client.wait_for_end() == 3
+        assert client.find("wants a client certificate|denies the login")
+
+
+class BrowserTests:
+    """The browser is curl, which knows user and password, and follows where it is sent."""
+
+    @staticmethod
+    def browser(site: Site, directory: Path, port: int, password: str = PASSWORD) -> str:
+        script = directory / "browser"
+        script.write_text(
+            "#!/bin/sh\n"
+            f"exec curl -sSfL --cacert {site.gateway.ca_file}"
+            f" --resolve {NAME}:{port}:{GATEWAY_ADDRESS}"
+            f" -d user=alice -d password={password} -o {directory}/page"
+            f' -c {directory}/cookies "$@"\n'
+        )
+        script.chmod(0o755)
+        return str(script)
+
+    def test_the_users_browser_logs_in(self, site: Site, tmp_path: Path) -> None:
+        browser = self.browser(site, tmp_path, IDENTITY_PORTS["browser"])
+        client = site.ours(
+            "", stdin=(), options=("--authgroup", "browser", "--external-browser", browser)
+        )
+        client.wait_until_connected()
+        assert client.ping(site.gateway.inner_addresses[0])
+        assert client.find(f"https://{NAME}:{IDENTITY_PORTS['browser']}/login")
+        assert (tmp_path / "page").read_text() == "You are in.\n"
+        assert f":{BROWSER_PORT}" not in client.namespace.run("ss", "-Hltn")
+        assert logged_in(site, "alice")
+
+    def test_openconnects_browser_logs_in(self, site: Site, tmp_path: Path) -> None:
+        browser = self.browser(site, tmp_path, IDENTITY_PORTS["browser"])
+        options = ("--authgroup", "browser", "--external-browser", browser)
+        client = site.connect("", stdin=(), options=options)
+        assert client.ping(site.gateway.inner_addresses[0])
+
+    def test_a_token_for_somebody_else_is_not_taken(self, site: Site, tmp_path: Path) -> None:
+        browser = self.browser(site, tmp_path, IDENTITY_PORTS["spoiled"])
+        client = site.ours(
+            "", stdin=(), options=("--authgroup", "spoiled", "--external-browser", browser)
+        )
+        assert client.wait_for_end() in (1, 3)
+        assert client.find("the browser's token is of another version")
+
+    def test_who_is_not_known_there_can_give_up(self, site: Site, tmp_path: Path) -> None:
+        browser = self.browser(site, tmp_path, IDENTITY_PORTS["browser"], "wrong")
+        client = site.ours(
+            "", stdin=(), options=("--authgroup", "browser", "--external-browser", browser)
+        )
+        client.wait_for("could not open the browser")
+        listening = client.namespace.run("ss", "-Hltn")
+        assert f"127.0.0.1:{BROWSER_PORT}" in listening
+        client.send_signal(signal.SIGINT)
+        client.wait_for_end()
+        assert f":{BROWSER_PORT}" not in client.namespace.run("ss", "-Hltn")
+
+    def test_a_client_without_a_browser_is_denied(self, site: Site) -> None:
+        client = site.ours("", stdin=(), options=("--authgroup", "browser"))
+        assert client.wait_for_end() == 3
+        assert client.find("denies the login")
