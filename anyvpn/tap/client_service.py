@@ -17,6 +17,10 @@ from anyvpn.model.client_events import (
     ChannelChanged,
     ClientEvent,
     Disconnected,
+    MessageShown,
+    Phase,
+    PhaseEntered,
+    ProfileStored,
     Retrying,
     TunnelReady,
 )
@@ -119,8 +123,14 @@ def log_event(event: ClientEvent) -> None:
             )
         case Disconnected(reason):
             log.info("Disconnected: {why}", why=printable(reason))
-        case _:
-            log.debug("{event}", event=event)
+        case MessageShown(text):
+            log.info("The gateway says: {text}", text=printable(text))
+        case ProfileStored(name, path, is_new=True):
+            log.info("Profile {name} is stored as {path}", name=printable(name), path=path)
+        case PhaseEntered(Phase.CONNECTED, detail):
+            log.info("Connected {detail}", detail=detail)
+        case PhaseEntered(phase, detail):
+            log.debug("Phase {phase}: {detail}", phase=phase.value, detail=printable(detail))
 
 
 def _failed(failure: object) -> None:

@@ -32,7 +32,7 @@ class Site(Clients):
     def __init__(self, network: Network, gateway: Gateway, directory: Path) -> None:
         super().__init__(network, gateway.namespace)
         self.gateway = gateway
-        self._directory = directory
+        self.directory = directory
 
     def client(
         self,
@@ -47,7 +47,7 @@ class Site(Clients):
         """Start openconnect and come back at once."""
         client = OpenConnect(
             self.network.host(host).namespace,
-            self._directory,
+            self.directory,
             self.gateway.ca_file,
             user=user,
             stdin=stdin,
@@ -94,7 +94,7 @@ class Site(Clients):
         """Start our own client and come back at once."""
         client = AnyvpnClient(
             self.network.host(host).namespace,
-            self._directory,
+            self.directory,
             self.gateway.ca_file,
             user=user,
             stdin=stdin,

@@ -7,12 +7,14 @@ client, and by openconnect, which shows that the gateway asks as the protocol sa
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import trustme
 
+from tests.interop.client_service import ClientService
 from tests.interop.gateway import NAME, PASSWORD
 from tests.interop.network import GATEWAY_ADDRESS
 from tests.interop.site import Site
@@ -203,6 +205,40 @@ class BrowserTests:
         client.send_signal(signal.SIGINT)
         client.wait_for_end()
         assert f":{BROWSER_PORT}" not in client.namespace.run("ss", "-Hltn")
+
+    def test_a_command_is_the_embedded_browser_of_a_service(
+        self, site: Site, tmp_path: Path
+    ) -> None:
+        browser = self.browser(site, tmp_path, IDENTITY_PORTS["embedded"])
+        script = tmp_path / "login.py"
+        script.write_text(
+            "import json, subprocess, sys\n"
+            "asked = json.load(sys.stdin)\n"
+            "assert asked['kind'] == 'browser', asked\n"
+            f"subprocess.run(['{browser}', asked['login_url']], check=True)\n"
+            f"for line in open('{tmp_path}/cookies'):\n"
+            "    if asked['token_cookie'] in line:\n"
+            "        print(line.split()[-1])\n"
+        )
+        service = site.started(
+            ClientService(
+                site.network.host(1).namespace,
+                site.directory,
+                site.gateway.ca_file,
+                {
+                    "client": {"group": "embedded"},
+                    "responders": [
+                        {
+                            "backend": "command",
+                            "command": [sys.executable, str(script)],
+                            "browser": True,
+                        }
+                    ],
+                },
+            )
+        )
+        service.wait_until_connected()
+        assert service.ping(site.gateway.inner_addresses[0])
 
     def test_a_client_without_a_browser_is_denied(self, site: Site) -> None:
         client = site.ours("", stdin=(), options=("--authgroup", "browser"))
