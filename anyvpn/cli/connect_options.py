@@ -80,6 +80,8 @@ _OPTIONS = (
     click.option("--no-dtls", is_flag=True, help="Use the TLS channel alone."),
     click.option("--no-dtls-psk", is_flag=True, help="No DTLS of the PSK-NEGOTIATE kind."),
     click.option("--legacy-dtls", is_flag=True, help="Offer old CBC suites for DTLS too."),
+    click.option("--dtls-ciphers", metavar="LIST", help="Offer these for DTLS, first one best."),
+    click.option("--dtls12-ciphers", metavar="LIST", help="Offer these for DTLS 1.2."),
     click.option("--no-xmlpost", is_flag=True, help="Log in by version 1 of the protocol."),
     click.option(
         "--tls-version",
@@ -169,11 +171,7 @@ def read_settings(options: Options) -> ClientSettings:
         minimum_tls_version=options["tls_version"],
         tls_ciphers=options["ciphers"] or "",
         proxy=_proxy(options),
-        dtls=DTLSOptions(
-            enabled=not options["no_dtls"],
-            psk=not options["no_dtls_psk"],
-            legacy=options["legacy_dtls"],
-        ),
+        dtls=_dtls(options),
         compression=encodings[options["compression"]],
         ipv6=not options["disable_ipv6"],
         resolve=_resolve(options["resolve"]),
@@ -240,6 +238,19 @@ def _resolve(entries: tuple[str, ...]) -> dict[str, str]:
         except ValueError:
             raise ConfigurationError(f"--resolve {entry!r} is not HOST:ADDRESS") from None
     return addresses
+
+
+def _dtls(options: Options) -> DTLSOptions:
+    given = {"suites": options["dtls_ciphers"], "suites12": options["dtls12_ciphers"]}
+    try:
+        return DTLSOptions(
+            enabled=not options["no_dtls"],
+            psk=not options["no_dtls_psk"],
+            legacy=options["legacy_dtls"],
+            **{key: tuple(names.split(":")) for key, names in given.items() if names},
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"--dtls-ciphers and --dtls12-ciphers: {error}") from None
 
 
 def _proxy(options: Options) -> ProxySettings | None:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from anyvpn import __version__
 from anyvpn.client.credentials import ClientCredential
 from anyvpn.client.trust import TrustSettings
+from anyvpn.dtls.suites import DTLS12_HEADER, DTLS_HEADER, OFFERS, PSK_NAME
 from anyvpn.model.authentication import ClientDescription
 
 # Ours
@@ -36,13 +37,26 @@ class ProxySettings:
 
 @dataclass(frozen=True, slots=True)
 class DTLSOptions:
-    """The DTLS channel: whether to have one, and of which kinds."""
+    """The DTLS channel: whether to have one, and of which kinds.
+
+    `suites` and `suites12` are what X-DTLS-CipherSuite and X-DTLS12-CipherSuite offer, best
+    first, instead of what the other switches say. Raises: ValueError: a name is none of these.
+    """
 
     enabled: bool = True
     psk: bool = True
     resumption: bool = True
     legacy: bool = False
     """Also the old CBC suites and Cisco's version from before the RFC."""
+    suites: tuple[str, ...] = ()
+    suites12: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for header, names in ((DTLS_HEADER, self.suites), (DTLS12_HEADER, self.suites12)):
+            known = (PSK_NAME, *OFFERS[header])
+            unknown = [name for name in names if name not in known]
+            if unknown:
+                raise ValueError(f"there is no {unknown[0]!r}; there are {':'.join(known)}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,6 +224,8 @@ def _suite_names(options: DTLSOptions) -> tuple[tuple[str, ...], tuple[str, ...]
     """What goes into the two headers, best first."""
     if not options.enabled:
         return (), ()
+    if options.suites or options.suites12:
+        return options.suites, options.suites12
     names: dict[str, list[str]] = {DTLS_HEADER: [PSK_NAME] if options.psk else []}
     for header, meanings in OFFERS.items():
         names.setdefault(header, [])

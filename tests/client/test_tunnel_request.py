@@ -42,6 +42,19 @@ class OfferTests:
         made = offer(ClientSettings(dtls=DTLSOptions(legacy=True)))
         assert "AES256-SHA" in made.dtls_suites
 
+    def test_what_is_named_is_offered_alone(self) -> None:
+        made = offer(ClientSettings(dtls=DTLSOptions(suites=("AES128-SHA", "AES256-SHA"))))
+        assert made.dtls_suites == ("AES128-SHA", "AES256-SHA")
+        assert made.dtls12_suites == ()
+        made = offer(ClientSettings(dtls=DTLSOptions(suites12=("AES128-GCM-SHA256",))))
+        assert made.dtls_suites == ()
+        assert made.dtls12_suites == ("AES128-GCM-SHA256",)
+
+    @pytest.mark.parametrize("names", [{"suites": ("RC4",)}, {"suites12": ("AES128-SHA", "")}])
+    def test_what_is_no_suite_is_refused(self, names: dict[str, tuple[str, ...]]) -> None:
+        with pytest.raises(ValueError, match="there are PSK-NEGOTIATE:"):
+            DTLSOptions(**names)
+
     def test_without_dtls_nothing_is_said_of_it(self) -> None:
         proxy = ProxySettings("http", "proxy.example", 8080)
         for settings in (

@@ -90,6 +90,7 @@ class Site(Clients):
         options: Sequence[str] = (),
         command: str = "connect",
         server: str = f"{NAME}:{PORT}",
+        address: str = GATEWAY_ADDRESS,
     ) -> AnyvpnClient:
         """Start our own client and come back at once."""
         client = AnyvpnClient(
@@ -100,7 +101,7 @@ class Site(Clients):
             stdin=stdin,
             options=("--non-inter", *options),
             server=server,
-            address=GATEWAY_ADDRESS,
+            address=address,
             command=command,
         )
         return self.started(client)

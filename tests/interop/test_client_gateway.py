@@ -11,7 +11,7 @@ import pytest
 from anyvpn.testing.anyvpn_client import AnyvpnClient
 from anyvpn.testing.programs import wait_until
 from tests.interop.gateway import NAME, PORT
-from tests.interop.network import GATEWAY_ADDRESS
+from tests.interop.network import GATEWAY_ADDRESS, GATEWAY_ADDRESS_IPV6
 from tests.interop.site import Site
 
 
@@ -79,6 +79,9 @@ class ChannelTests:
         [
             ((), "TLS_PSK_WITH_AES_256_GCM_SHA384"),
             (("--no-dtls-psk",), "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"),
+            (("--dtls-ciphers", "OC-DTLS1_2-AES128-GCM"), "TLS_RSA_WITH_AES_128_GCM_SHA256"),
+            (("--dtls12-ciphers", "AES256-SHA"), "TLS_RSA_WITH_AES_256_CBC_SHA"),
+            (("--dtls-ciphers", "DHE-RSA-AES256-SHA"), "TLS_DHE_RSA_WITH_AES_256_CBC_SHA"),
         ],
     )
     def test_traffic_over_dtls(self, site: Site, options: tuple[str, ...], suite: str) -> None:
@@ -88,6 +91,18 @@ class ChannelTests:
 
     def test_traffic_over_tls(self, site: Site) -> None:
         self.move(site, site.connect_ours(options=("--no-dtls",)))
+
+    def test_outer_ipv6(self, site: Site) -> None:
+        client = site.ours(address=f"[{GATEWAY_ADDRESS_IPV6}]")
+        client.wait_until_connected()
+        client.wait_for_dtls()
+        for address in site.gateway.inner_addresses:
+            assert client.ping(address)
+
+    def test_ipv4_alone(self, site: Site) -> None:
+        client = site.connect_ours(options=("--disable-ipv6",))
+        assert [each.version for each in client.inner_addresses] == [4]
+        assert client.ping(site.gateway.inner_addresses[0])
 
     def move(self, site: Site, client: AnyvpnClient) -> None:
         before = client.moved_bytes()
@@ -117,6 +132,23 @@ class SessionTests:
         client.wait_for("connected: again", limit_s=30)
         site.gateway.wait_for_event("login_succeeded", user="bob")
         assert client.ping(site.gateway.inner_addresses[0])
+
+    def test_dtls_comes_back_when_udp_is_let_through_again(self, site: Site) -> None:
+        host = site.network.host(1)
+        client = site.connect_ours(options=("--force-dpd", "2"))
+        client.wait_for_dtls()
+        # One that does not live long is left alone for a minute
+        assert client.ping(site.gateway.inner_addresses[0], count=60)
+        since = client.position
+        site.network.block_udp(host)
+        client.wait_for("data goes over TLS", limit_s=30, since=since)
+        assert client.ping(site.gateway.inner_addresses[0])
+        since = client.position
+        site.network.restore()
+        client.wait_for_dtls(since=since, limit_s=60)
+        before = site.datagrams(host.namespace)
+        assert client.ping(site.gateway.inner_addresses[0], count=10)
+        assert site.datagrams(host.namespace) - before >= 20
 
     def test_goodbye_ends_the_session_at_once(self, site: Site) -> None:
         client = site.connect_ours("bob")

@@ -93,6 +93,9 @@ class ChannelTests:
         [
             ((), "TLS_PSK_WITH_AES_256_GCM_SHA384"),
             (("--no-dtls-psk",), "TLS_RSA_WITH_AES_256_GCM_SHA384"),
+            (("--dtls12-ciphers", "AES128-GCM-SHA256"), "TLS_RSA_WITH_AES_128_GCM_SHA256"),
+            (("--dtls-ciphers", "AES256-SHA"), "TLS_RSA_WITH_AES_256_CBC_SHA"),
+            (("--dtls-ciphers", "AES128-SHA"), "TLS_RSA_WITH_AES_128_CBC_SHA"),
         ],
     )
     def test_traffic_over_dtls(

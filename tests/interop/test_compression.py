@@ -11,8 +11,10 @@ from random import Random
 
 import pytest
 
+from anyvpn.testing.anyvpn_client import AnyvpnClient
 from anyvpn.testing.namespaces import Namespace
 from anyvpn.testing.openconnect import OpenConnect
+from anyvpn.testing.tunnel_client import TunnelClient
 from tests.interop.site import Site
 
 PORT = 7100
@@ -75,7 +77,7 @@ def carry(sender: Namespace, receiver: Namespace, address: str, content: bytes) 
     return digest.digest()
 
 
-def wire_bytes(client: OpenConnect) -> tuple[int, int]:
+def wire_bytes(client: TunnelClient) -> tuple[int, int]:
     """What the Ethernet device of a client's host has received and sent so far."""
     line = re.search(r"wan:(.*)", client.namespace.run("cat", "/proc/net/dev"))
     assert line is not None
@@ -86,10 +88,17 @@ def wire_bytes(client: OpenConnect) -> tuple[int, int]:
 class CompressionTests:
     @pytest.mark.parametrize("encoding", ENCODINGS)
     @pytest.mark.parametrize("channel", ["cstp", "dtls"])
+    @pytest.mark.parametrize("whose", ["openconnect", "ours"])
     def test_text_arrives_whole_in_fewer_bytes(
-        self, site: Site, encoding: str, channel: str
+        self, site: Site, whose: str, encoding: str, channel: str
     ) -> None:
-        client = site.connect(encoding, options=("--no-dtls",) if channel == "cstp" else ())
+        options = ("--no-dtls",) if channel == "cstp" else ()
+        client: AnyvpnClient | OpenConnect
+        if whose == "ours":
+            options = ("--compression", "stateless", "-vv", *options)
+            client = site.connect_ours(encoding, options=options)
+        else:
+            client = site.connect(encoding, options=options)
         assert client.find(f"X-CSTP-Content-Encoding: {encoding}$")
         if channel == "dtls":
             assert client.find(f"X-DTLS-Content-Encoding: {encoding}$")
@@ -99,7 +108,7 @@ class CompressionTests:
         for inner, own in zip(site.gateway.inner_addresses, client.inner_addresses, strict=True):
             up, down = text(1), text(2)
             assert carry(client.namespace, gateway, inner, up) == hashlib.sha256(up).digest()
-            assert carry(gateway, client.namespace, own, down) == hashlib.sha256(down).digest()
+            assert carry(gateway, client.namespace, str(own), down) == hashlib.sha256(down).digest()
         most_bytes = 2 * TEXT_BYTES * 3 // 4  # IPv4 and IPv6; the acknowledgements are in it
         assert wire_bytes(client)[0] - received < most_bytes
         assert wire_bytes(client)[1] - sent < most_bytes
