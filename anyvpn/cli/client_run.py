@@ -110,7 +110,8 @@ async def follow_tunnel(tunnel: VPNTunnel, progress: Progress, reactor: ClientRe
 
     def look() -> None:
         nonlocal looks
-        if looks % PROBE_EVERY_STATUS == 0 and sys.stderr.isatty():
+        # Not at once: the tunnel may still change its channel
+        if looks % PROBE_EVERY_STATUS == 1 and sys.stderr.isatty():
             tunnel.probe()
         looks += 1
         progress.show_status(tunnel, reactor.seconds())

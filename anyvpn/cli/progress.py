@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TextIO
 
@@ -31,6 +32,8 @@ _NUMBERS = {
     Phase.CSTP: "5",
     Phase.DTLS: "6",
 }
+_USUAL_WIDTH = 80
+"""Of terminals that do not know theirs."""
 _CLEAR_LINE = "\r\x1b[K"
 
 
@@ -69,15 +72,18 @@ class Progress:
         self._rates = (now_s, counters.received_bytes, counters.sent_bytes)
         passed_s = max(now_s - before_s, 0.001)
         parts = [
-            status.cipher if status.is_connected else "no connection",
-            " ".join(str(each) for each in status.settings.lease.addresses),
+            _channel_name(status.channel) if status.is_connected else "no connection",
             f"in {_rate(counters.received_bytes - received, passed_s)}",
             f"out {_rate(counters.sent_bytes - sent, passed_s)}",
         ]
         if status.round_trip_s:
             parts.append(f"{status.round_trip_s * 1000:.1f} ms")
         parts.append(_duration(now_s - status.connected_at_s))
-        self._status = "  ".join(parts)
+        parts.append(" ".join(str(each) for each in status.settings.lease.addresses))
+        parts.append(status.cipher)
+        # A line that wraps could not be taken back
+        width = os.get_terminal_size(self._output.fileno()).columns or _USUAL_WIDTH
+        self._status = "  ".join(parts)[: width - 1]
         self._output.write(f"{_CLEAR_LINE}{self._status}")
         self._output.flush()
 
@@ -109,8 +115,7 @@ class Progress:
                 addresses = " ".join(str(each) for each in settings.lease.addresses)
                 return f"Connected: {addresses} on {device}, MTU {mtu_bytes}, {tls}"
             case ChannelChanged(channel, cipher, reason):
-                name = "UDP" if channel is ChannelName.DTLS else "TLS"
-                return f"   data goes over {name} ({cipher}): {printable(reason)}"
+                return f"   data goes over {_channel_name(channel)} ({cipher}): {printable(reason)}"
             case AdapterChanged(mtu_bytes, reason):
                 return f"-  reconnecting (adapter): MTU {mtu_bytes}, {printable(reason)}"
             case Retrying(reason, attempt, delay_s):
@@ -122,6 +127,10 @@ class Progress:
                 arrow = ">" if direction == "sent" else "<"
                 lines = printable(text, lines=True).split("\n")
                 return "\n".join(f"   {arrow} {line}" for line in lines)
+
+
+def _channel_name(channel: ChannelName) -> str:
+    return "UDP" if channel is ChannelName.DTLS else "TLS"
 
 
 def _rate(size: int, passed_s: float) -> str:

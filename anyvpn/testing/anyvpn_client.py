@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -23,7 +24,8 @@ _numbers = itertools.count(1)
 class AnyvpnClient(TunnelClient):
     """One run of `anyvpn connect` in a namespace; its files are in `directory`.
 
-    The gateway is named by `server` ("name:port") and reached at `address`.
+    The gateway is named by `server` ("name:port") and reached at `address`. `at_terminal` lets it
+    find a terminal, whose output is ours to read.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class AnyvpnClient(TunnelClient):
         stdin: Sequence[str] = (),
         options: Sequence[str] = (),
         command: str = "connect",
+        at_terminal: bool = False,
     ) -> None:
         number = next(_numbers)
         device = f"av{number}"
@@ -52,16 +55,19 @@ class AnyvpnClient(TunnelClient):
             *("--interface", device, "--resolv-conf", str(self.resolv_conf)),
             *("--state-directory", str(self.directory)),
         )
+        words = [
+            *(sys.executable, "-m", "anyvpn.cli.main", command),
+            *("--cafile", str(ca_file), "--resolve", f"{name}:{address}"),
+            *(host if command == "connect" else ()),
+            *(*login, *options, f"https://{server}{path}"),
+        ]
+        if at_terminal:
+            words = ["script", "-qefc", shlex.join(words), "/dev/null"]
         super().__init__(
             f"anyvpn client {number}",
             namespace,
             device,
-            [
-                *(sys.executable, "-m", "anyvpn.cli.main", command),
-                *("--cafile", str(ca_file), "--resolve", f"{name}:{address}"),
-                *(host if command == "connect" else ()),
-                *(*login, *options, f"https://{server}{path}"),
-            ],
+            words,
             stdin=stdin,
             directory=self.directory,
             environment={

@@ -91,6 +91,7 @@ class Site(Clients):
         command: str = "connect",
         server: str = f"{NAME}:{PORT}",
         address: str = GATEWAY_ADDRESS,
+        at_terminal: bool = False,
     ) -> AnyvpnClient:
         """Start our own client and come back at once."""
         client = AnyvpnClient(
@@ -103,6 +104,7 @@ class Site(Clients):
             server=server,
             address=address,
             command=command,
+            at_terminal=at_terminal,
         )
         return self.started(client)
 

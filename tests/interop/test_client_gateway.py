@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Mapping
 
@@ -110,6 +111,29 @@ class ChannelTests:
             address = site.gateway.inner_addresses[0]
             assert site.transfer(client.namespace, wanted, address, megabytes=30).matches
         assert client.moved_bytes() - before > 60_000_000
+
+
+class TerminalTests:
+    def test_a_status_line_follows_the_tunnel(self, site: Site) -> None:
+        options = ("--pid-file", "pid", "--disable-ipv6")
+        client = site.ours(options=options, at_terminal=True)
+        client.wait_until_connected()
+        [own] = client.inner_addresses
+        assert client.ping(site.gateway.inner_addresses[0], count=35)
+        os.kill(int((client.directory / "pid").read_text()), signal.SIGINT)
+        client.wait_for_end()
+        lines = re.findall(r"\r\x1b\[K(UDP  [^\r\n\x1b]*)", client.output())
+        rates = r"in [1-9]\S* k?bit/s  out [1-9]\S* k?bit/s"
+        wanted = rf"UDP  {rates}  \d+\.\d ms  0:00:\d\d  {own}  DTLS TLS_PSK_WITH"
+        assert any(re.match(wanted, line) for line in lines), client.output()
+        assert all(len(line) < 80 for line in lines)
+
+    def test_who_is_not_at_a_terminal_gets_lines_alone(self, site: Site) -> None:
+        client = site.connect_ours()
+        client.wait_for_dtls()
+        assert client.ping(site.gateway.inner_addresses[0], count=15)
+        assert "\x1b" not in client.output()
+        assert "bit/s" not in client.output()
 
 
 class SessionTests:
