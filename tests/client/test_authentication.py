@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-import pytest
+from datetime import UTC, datetime, timedelta
 
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384
+from cryptography.hazmat.primitives.serialization.pkcs7 import load_der_pkcs7_certificates
+from cryptography.x509.oid import NameOID
+
+from anyvpn.client.credentials import ClientCredential
 from anyvpn.client.settings import ClientSettings
 from anyvpn.errors import LoginAborted, LoginDenied, MalformedMessage, PeerError
 from anyvpn.model.authentication import (
     PASSWORD_FORM,
+    BrowserLogin,
     CertificateRequest,
     ClientMessage,
     ClientMessageKind,
@@ -18,6 +27,7 @@ from anyvpn.model.authentication import (
     LoginStep,
     Opaque,
     Option,
+    SignatureRequest,
 )
 from anyvpn.model.client_events import MessageShown
 from tests.client.conversation import COMPLETE, Conversation, page, raw, step
@@ -171,6 +181,83 @@ class CertificateTests:
         wanted = page(LoginStep(CertificateRequest(), action=""))
         with pytest.raises(LoginDenied, match="client certificate"):
             Conversation(wanted, wanted, wanted, wanted).run()
+
+
+def user_credential() -> ClientCredential:
+    """A certificate of nobody in particular, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "alice")])
+    today = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(today)
+        .not_valid_after(today + timedelta(days=1))
+        .sign(key, SHA256())
+    )
+    return ClientCredential((certificate,), key)
+
+
+class SignatureTests:
+    """Multiple certificates: the machine's by TLS, the user's by a signature."""
+
+    def test_the_document_is_signed_as_it_came_with_the_best_hash(self) -> None:
+        user = user_credential()
+        settings = ClientSettings(credentials=(user,), machine_credential=user_credential())
+        asked = page(LoginStep(SignatureRequest(("sha256", "sha384", "md5")), action=""))
+        talk = Conversation(asked, page(COMPLETE), settings=settings)
+        talk.run()
+        first, second = talk.messages()
+        assert isinstance(first, ClientMessage) and isinstance(second, ClientMessage)
+        assert "multiple-cert" in first.client.capabilities
+        signed = second.certificates
+        assert signed is not None
+        assert signed.hash_algorithm == "sha384"
+        assert load_der_pkcs7_certificates(signed.chain_pkcs7) == [user.chain[0]]
+        key = user.chain[0].public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        key.verify(signed.signature, asked.body, ec.ECDSA(SHA384()))
+
+    def test_who_has_one_certificate_alone_is_told(self) -> None:
+        settings = ClientSettings(credentials=(user_credential(),))
+        asked = page(LoginStep(SignatureRequest(), action=""))
+        talk = Conversation(asked, settings=settings)
+        with pytest.raises(LoginDenied, match="a machine's and a user's"):
+            talk.run()
+        [only] = talk.messages()
+        assert isinstance(only, ClientMessage)
+        assert "multiple-cert" not in only.client.capabilities
+
+    def test_no_hash_is_used_that_proves_nothing(self) -> None:
+        user = user_credential()
+        settings = ClientSettings(credentials=(user,), machine_credential=user)
+        asked = page(LoginStep(SignatureRequest(("md5", "sha1")), action=""))
+        with pytest.raises(LoginDenied, match="a hash that we do not know"):
+            Conversation(asked, settings=settings).run()
+
+
+class BrowserTests:
+    """Single sign-on: what the responder brings becomes the token of the reply."""
+
+    @staticmethod
+    def talk(step: BrowserLogin, token: str) -> Conversation:
+        talk = Conversation(page(LoginStep(step)), page(COMPLETE), token=token)
+        talk.run()
+        return talk
+
+    def test_an_embedded_browsers_token_is_sent_as_it_is(self) -> None:
+        step = BrowserLogin("https://id.example/", "https://vpn.example.com/done")
+        second = self.talk(step, "abc").messages()[1]
+        assert isinstance(second, ClientMessage)
+        assert second.answers == {"sso-token": "abc"}
+
+    def test_nobody_with_a_browser(self) -> None:
+        step = BrowserLogin("https://id.example/", "https://vpn.example.com/done")
+        with pytest.raises(LoginAborted, match="login in a browser"):
+            self.talk(step, "")
 
 
 class FallbackTests:

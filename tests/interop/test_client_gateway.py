@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 from collections.abc import Mapping
 
 import pytest
 
 from anyvpn.testing.anyvpn_client import AnyvpnClient
-from anyvpn.testing.programs import wait_until
-from tests.interop.gateway import NAME, PORT
+from anyvpn.testing.programs import Program, wait_until
+from tests.interop.gateway import NAME, PORT, environment
 from tests.interop.network import GATEWAY_ADDRESS, GATEWAY_ADDRESS_IPV6
 from tests.interop.site import Site
 
@@ -30,6 +31,28 @@ def gateway_changes() -> Mapping[str, object]:
             {"name": "guests", "alias": "Guests"},
         ],
     }
+
+
+LOGOUT = """
+import sys
+from twisted.internet.task import react
+from twisted.internet.defer import ensureDeferred
+from anyvpn.backends.responder_given import Settings, build
+from anyvpn.client.settings import ClientSettings
+from anyvpn.client.trust import TrustSettings
+from anyvpn.client.vpn_client import VPNClient
+from pathlib import Path
+
+async def main(reactor):
+    settings = ClientSettings(
+        trust=TrustSettings(ca_file=Path(sys.argv[1])), resolve={"vpn.test": sys.argv[2]}
+    )
+    responder = build(Settings(username="bob", password="test-pass"), reactor)
+    client = VPNClient(reactor, "https://vpn.test:4443", responder, settings=settings)
+    await client.log_out(await client.authenticate())
+
+react(lambda reactor: ensureDeferred(main(reactor)))
+"""
 
 
 class LoginTests:
@@ -178,6 +201,19 @@ class SessionTests:
         client = site.connect_ours("bob")
         assert client.stop() == 0
         site.gateway.wait_for_event("session_ended", user="bob", detail="goodbye")
+
+    def test_a_logout_ends_a_session_without_a_tunnel(self, site: Site) -> None:
+        program = site.started(
+            Program(
+                "the driver",
+                site.network.host(1).namespace.command(
+                    [sys.executable, "-c", LOGOUT, str(site.gateway.ca_file), GATEWAY_ADDRESS]
+                ),
+                environment=environment(),
+            )
+        )
+        assert program.wait_for_end() == 0, program.output()
+        site.gateway.wait_for_event("session_ended", user="bob", detail="logged out")
 
     def test_hangup_leaves_the_session_for_later(self, site: Site) -> None:
         login = site.ours("alice", command="authenticate")
