@@ -231,13 +231,6 @@ class SessionTests:
         assert refused.wait_for_end() == 3
         assert refused.find("log in again")
 
-    def test_another_address(self, site: Site) -> None:
-        host = site.network.host(13)
-        client = site.connect_ours(host=13, options=("--force-dpd", "2"))
-        host.change_address()
-        client.wait_for("connected: again", limit_s=40)
-        assert client.ping(site.gateway.inner_addresses[0])
-
     def test_nobody_there(self, site: Site) -> None:
         client = site.ours(server=f"{NAME}:{PORT + 1}")
         assert client.wait_for_end() == 1
