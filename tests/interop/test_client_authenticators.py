@@ -1,7 +1,8 @@
 """Logins beyond passwords, at a gateway whose authenticators are the tests' own.
 
-Two certificates of which one signs, a certificate alone, and a page in the user's browser: by our
-client, and by openconnect, which shows that the gateway asks as the protocol says.
+A password and a code, two certificates of which one signs, a certificate alone, and a page in the
+user's browser: by our client, and by openconnect, which shows that the gateway asks as the protocol
+says.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tests.interop.network import GATEWAY_ADDRESS
 from tests.interop.site import Site
 
 IDENTITY_PORTS = {"browser": 8443, "embedded": 8444, "spoiled": 8445}
+SECRET = b"12345678901234567890".hex()
 BROWSER_PORT = 29786
 
 
@@ -55,6 +57,12 @@ def gateway_changes(certificates: Path) -> Mapping[str, object]:
             "both": both,
             "sha384": {**both, "hash_algorithms": ["sha384"]},
             "machine": {**both, "user": False},
+            "code": {
+                "backend": "password-and-code",
+                "user": "alice",
+                "password": PASSWORD,
+                "secret": SECRET,
+            },
             "browser": {**page, "port": IDENTITY_PORTS["browser"]},
             "embedded": {**page, "port": IDENTITY_PORTS["embedded"], "external": False},
             "spoiled": {**page, "port": IDENTITY_PORTS["spoiled"], "spoils": True},
@@ -63,7 +71,7 @@ def gateway_changes(certificates: Path) -> Mapping[str, object]:
             {"name": "staff"},
             *(
                 {"name": name, "authenticator": name}
-                for name in ("both", "sha384", "machine", "browser", "embedded", "spoiled")
+                for name in ("code", "both", "sha384", "machine", "browser", "embedded", "spoiled")
             ),
         ],
     }
@@ -72,6 +80,25 @@ def gateway_changes(certificates: Path) -> Mapping[str, object]:
 def logged_in(site: Site, user: str) -> bool:
     """The gateway knows who it was."""
     return bool(site.gateway.wait_for_event("login_succeeded", user=user))
+
+
+class CodeTests:
+    def test_a_challenge_gets_the_code_of_the_moment(self, site: Site) -> None:
+        code = ("--token-mode", "totp", "--token-secret", f"0x{SECRET}")
+        client = site.ours(options=("--authgroup", "code", *code))
+        client.wait_until_connected()
+        assert client.ping(site.gateway.inner_addresses[0])
+
+    def test_openconnect_gives_the_same(self, site: Site) -> None:
+        code = ("--token-mode", "totp", "--token-secret", f"0x{SECRET}")
+        client = site.connect(options=("--authgroup", "code", *code))
+        assert client.ping(site.gateway.inner_addresses[0])
+
+    def test_two_wrong_codes_and_it_is_over(self, site: Site) -> None:
+        code = ("--token-mode", "totp", "--token-secret", "0x00000000000000000000")
+        client = site.ours(options=("--authgroup", "code", *code))
+        assert client.wait_for_end() == 3
+        assert client.find("Login failed")
 
 
 class MachineAndUserTests:
