@@ -241,16 +241,20 @@ def _resolve(entries: tuple[str, ...]) -> dict[str, str]:
 
 
 def _dtls(options: Options) -> DTLSOptions:
-    given = {"suites": options["dtls_ciphers"], "suites12": options["dtls12_ciphers"]}
     try:
         return DTLSOptions(
             enabled=not options["no_dtls"],
             psk=not options["no_dtls_psk"],
             legacy=options["legacy_dtls"],
-            **{key: tuple(names.split(":")) for key, names in given.items() if names},
+            suites=_names(options["dtls_ciphers"]),
+            suites12=_names(options["dtls12_ciphers"]),
         )
     except ValueError as error:
         raise ConfigurationError(f"--dtls-ciphers and --dtls12-ciphers: {error}") from None
+
+
+def _names(given: str | None) -> tuple[str, ...]:
+    return tuple(given.split(":")) if given else ()
 
 
 def _proxy(options: Options) -> ProxySettings | None:

@@ -46,6 +46,7 @@ class Progress:
     def __init__(self, verbosity: int, output: TextIO = sys.stderr) -> None:
         self._verbosity = verbosity
         self._output = output
+        self._is_gone = False
         self._status = ""
         self._rates = (0.0, 0, 0)
 
@@ -59,12 +60,12 @@ class Progress:
     def say(self, line: str) -> None:
         """A line above the status line."""
         clear = _CLEAR_LINE if self._status else ""
-        self._output.write(f"{clear}{line}\n{self._status}")
-        self._output.flush()
+        self._write(f"{clear}{line}\n{self._status}")
 
     def show_status(self, tunnel: VPNTunnel, now_s: float) -> None:
         """Write the status line anew, where there is a terminal for it."""
-        if self._verbosity < 0 or not self._output.isatty():
+        width = self._width()
+        if self._verbosity < 0 or not width:
             return
         status = tunnel.status()
         before_s, received, sent = self._rates
@@ -82,17 +83,33 @@ class Progress:
         parts.append(" ".join(str(each) for each in status.settings.lease.addresses))
         parts.append(status.cipher)
         # A line that wraps could not be taken back
-        width = os.get_terminal_size(self._output.fileno()).columns or _USUAL_WIDTH
         self._status = "  ".join(parts)[: width - 1]
-        self._output.write(f"{_CLEAR_LINE}{self._status}")
-        self._output.flush()
+        self._write(f"{_CLEAR_LINE}{self._status}")
 
     def end_status(self) -> None:
         """No status line any more."""
         if self._status:
-            self._output.write(_CLEAR_LINE)
-            self._output.flush()
+            self._write(_CLEAR_LINE)
             self._status = ""
+
+    def _width(self) -> int:
+        """Of the terminal; 0 when there is none."""
+        try:
+            if self._is_gone or not self._output.isatty():
+                return 0
+            return os.get_terminal_size(self._output.fileno()).columns or _USUAL_WIDTH
+        except OSError:
+            return 0
+
+    def _write(self, text: str) -> None:
+        """Whoever closes the window still wants the tunnel taken down in order."""
+        if self._is_gone:
+            return
+        try:
+            self._output.write(text)
+            self._output.flush()
+        except OSError:
+            self._is_gone = True
 
     def _line(self, event: ClientEvent) -> str:
         match event:

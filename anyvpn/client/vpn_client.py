@@ -66,9 +66,9 @@ class VPNClient:
         self._responder = responder
         self._adapters = adapters
         self._settings = ClientSettings() if settings is None else settings
-        self._tell = on_event
+        self._on_event = on_event
         self._random = random
-        self._dialer = Dialer(reactor, self._settings, on_event)
+        self._dialer = Dialer(reactor, self._settings, self._tell)
         self._store = ProfileStore(self._settings.profile_directory)
         self._login_session: HTTPSession | None = None
 
@@ -169,6 +169,13 @@ class VPNClient:
             session.close()
 
     # --- within -------------------------------------------------------------------------------
+
+    def _tell(self, event: ClientEvent) -> None:
+        """Whoever follows may fail; the tunnel does not."""
+        try:
+            self._on_event(event)
+        except Exception:
+            log.failure("{follower} cannot take {event}", follower=self._on_event, event=event)
 
     def _new_session(self, url: GatewayURL, login: Login | None = None) -> HTTPSession:
         """A session of its own connections, which must show what the login was begun with."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from ipaddress import IPv4Interface
@@ -154,6 +155,16 @@ class StatusLineTests:
         assert output.getvalue().endswith(f"\r\x1b[Knews\n{status}")
         progress.end_status()
         assert output.getvalue().endswith(f"{status}\r\x1b[K")
+
+    def test_a_terminal_that_goes_away_is_no_error(self) -> None:
+        class Gone(Terminal):
+            def flush(self) -> None:
+                raise OSError(errno.EIO, "Input/output error")
+
+        progress = Progress(0, Gone())
+        progress.show_status(cast(Any, Tunnel()), 100.0)
+        progress.say("news")
+        progress.end_status()
 
     def test_there_is_none_without_a_terminal_or_when_quiet(self) -> None:
         for verbosity, output in ((0, io.StringIO()), (-1, Terminal())):

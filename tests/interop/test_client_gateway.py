@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -150,6 +151,18 @@ class TerminalTests:
         wanted = rf"UDP  {rates}  \d+\.\d ms  0:00:\d\d  {own}  DTLS TLS_PSK_WITH"
         assert any(re.match(wanted, line) for line in lines), client.output()
         assert all(len(line) < 80 for line in lines)
+
+    def test_a_terminal_that_goes_away_leaves_nothing_behind(self, site: Site) -> None:
+        namespace = site.network.host(1).namespace
+        before = namespace.run("ip", "route")
+        client = site.ours(options=("--pid-file", "pid"), at_terminal=True)
+        client.wait_until_connected()
+        client.wait_for_dtls()
+        pid = int((client.directory / "pid").read_text())
+        client.kill()
+        wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the client has ended")
+        assert namespace.run("ip", "route") == before
+        assert client.resolv_conf.read_text() == "nameserver 192.0.2.53\n"
 
     def test_who_is_not_at_a_terminal_gets_lines_alone(self, site: Site) -> None:
         client = site.connect_ours()
