@@ -335,7 +335,7 @@ class VPNTunnel:
 
     def _apply(self, reason: str) -> None:
         """Set the adapter up as it should be, one change after the other."""
-        if self._applying is None:
+        if self._applying is None or self._applying.called:
             self._applying = Deferred.fromCoroutine(self._apply_now(reason))
             self._applying.addErrback(self._failed)
 
@@ -347,7 +347,6 @@ class VPNTunnel:
             await self.adapter.apply(wanted)
             self._applied = wanted
             self._tell(AdapterChanged(wanted.mtu_bytes, reason))
-        self._applying = None
 
     # --- work in the background, and the end ----------------------------------------------------
 

@@ -16,16 +16,50 @@ from anyvpn.client.login import Login
 from anyvpn.client.settings import ClientSettings
 from anyvpn.client.tunnel import VPNTunnel
 from anyvpn.client.tunnel_request import OpenedTunnel
+from anyvpn.dtls.psk import ServerPSK
 from anyvpn.errors import AnyvpnError
+from anyvpn.model.channels import PeerPath, RecordKeys
 from anyvpn.model.client_events import ClientEvent
 from anyvpn.model.group_policy import Address
-from anyvpn.model.tunnel_settings import Lease, TunnelSettings
-from anyvpn.testing.memory_channels import MemoryCSTPStream
+from anyvpn.model.tunnel_settings import DTLSGrant, Lease, TunnelSettings
+from anyvpn.testing.memory_channels import MemoryCSTPStream, MemoryDatagrams
 from anyvpn.testing.memory_tun import MemoryAdapter, MemoryAdapterBackend
 from anyvpn.wire.cstp import PacketKind, frame_packet
 
 LOGIN = Login(GatewayURL("vpn.example.com"), "the first token", address="192.0.2.1")
+GRANT = DTLSGrant(
+    4443, "X-DTLS-CipherSuite", "PSK-NEGOTIATE", app_id=bytes(range(32)), mtu_bytes=1380
+)
+PSK = bytes(32)
 LEASE = Lease(IPv4Interface("10.1.0.7/24"))
+
+
+class ClientDatagrams(MemoryDatagrams):
+    """Stands for GatewayDatagrams: a path of its own for each handshake."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.path: PeerPath | None = None
+        self.sockets = 0
+
+    def renew(self, host: str, port: int) -> PeerPath:
+        self.sockets += 1
+        self.path = PeerPath(self.sockets, (host, port))
+        return self.path
+
+    def close(self) -> None:
+        self.path = None
+
+    def shake_hands(self, now_s: float) -> RecordKeys:
+        """Answer hellos as a gateway until both sides have keys; gives the gateway's."""
+        gateway = ServerPSK(psk=PSK, random=lambda size: b"\1" * size)
+        path = self.path
+        assert path is not None
+        while sent := self.take_sent(path):
+            for datagram in sent:
+                self.feed(path, gateway.receive(datagram, now_s))
+        assert gateway.keys is not None
+        return gateway.keys
 
 
 class LinkStream(MemoryCSTPStream):

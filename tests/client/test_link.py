@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -10,48 +11,27 @@ from zope.interface import implementer
 
 from anyvpn.client.link import TUNNEL_ID, Link
 from anyvpn.client.tunnel import EVERYTHING
-from anyvpn.dtls.psk import ServerPSK
 from anyvpn.dtls.records import RecordOpener, RecordSealer
 from anyvpn.interfaces import IPacketObserver
 from anyvpn.model.adapter import AdapterSettings
 from anyvpn.model.channels import ChannelName, PeerPath
-from anyvpn.model.tunnel_settings import LARGEST_TUNNEL_MTU_BYTES, DTLSGrant
+from anyvpn.model.tunnel_settings import LARGEST_TUNNEL_MTU_BYTES
 from anyvpn.packets.engine import PythonPacketEngine
 from anyvpn.testing.inner_packets import ipv4_packet
-from anyvpn.testing.memory_channels import MemoryDatagrams
 from anyvpn.testing.memory_tun import MemoryAdapter
 from anyvpn.wire.cstp import PacketKind
-from tests.client.links import LEASE, LinkStream, opened, stream_of
+from tests.client.links import (
+    GRANT,
+    LEASE,
+    ClientDatagrams,
+    LinkStream,
+    opened,
+    stream_of,
+)
 
-ADDRESS = ("192.0.2.1", 4443)
-GRANT: dict[str, Any] = {
-    "port": ADDRESS[1],
-    "header": "X-DTLS-CipherSuite",
-    "suite": "PSK-NEGOTIATE",
-    "app_id": bytes(range(32)),
-    "mtu_bytes": 1380,
-}
-PSK = bytes(32)
 OWN, INSIDE = LEASE.addresses[0].packed, bytes([10, 9, 0, 1])
 OUT, IN = ipv4_packet(OWN, INSIDE, b"out"), ipv4_packet(INSIDE, OWN, b"in")
 UP = "data over dtls: the DTLS handshake is complete"
-
-
-class ClientDatagrams(MemoryDatagrams):
-    """Stands for GatewayDatagrams: a path of its own for each handshake."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.path: PeerPath | None = None
-        self.sockets = 0
-
-    def renew(self, host: str, port: int) -> PeerPath:
-        self.sockets += 1
-        self.path = PeerPath(self.sockets, (host, port))
-        return self.path
-
-    def close(self) -> None:
-        self.path = None
 
 
 @implementer(IPacketObserver)
@@ -62,7 +42,7 @@ class Scene:
         self.clock = Clock()
         self.told: list[str] = []
         self.datagrams = ClientDatagrams()
-        grant = None if dtls is None else DTLSGrant(**{**GRANT, **dtls})
+        grant = None if dtls is None else replace(GRANT, **dtls)
         self.opened = opened(dtls=grant, **granted)
         settings = AdapterSettings(self.opened.granted, 1400)
         self.adapter = MemoryAdapter("memory0", settings)
@@ -117,15 +97,8 @@ class Scene:
 
     def shake_hands(self) -> None:
         """Answer hellos until both sides have keys."""
-        gateway = ServerPSK(psk=PSK, random=lambda size: b"\1" * size)
-        path = self.datagrams.path
-        assert path is not None
-        while sent := self.datagrams.take_sent(path):
-            for datagram in sent:
-                answers = gateway.receive(datagram, self.clock.seconds())
-                self.datagrams.feed(path, answers)
-        assert gateway.keys is not None
-        self.sealer, self.opener = RecordSealer(gateway.keys), RecordOpener(gateway.keys)
+        keys = self.datagrams.shake_hands(self.clock.seconds())
+        self.sealer, self.opener = RecordSealer(keys), RecordOpener(keys)
 
     def send(self, kind: PacketKind, payload: bytes = b"") -> None:
         assert self.datagrams.path is not None
@@ -292,6 +265,15 @@ class RekeyTests:
         assert scene.told.count("new keys") == 1
         scene.pass_time(50)
         assert scene.told.count("new keys") == 1
+
+    def test_it_can_be_put_off(self) -> None:
+        scene = Scene(rekey_s=40)
+        scene.pass_time(41)
+        scene.link.new_keys_in(10)
+        scene.pass_time(9)
+        assert scene.told == ["new keys"]
+        scene.pass_time(2)
+        assert scene.told == ["new keys"] * 2
 
     def test_never_means_never(self) -> None:
         scene = Scene(rekey_s=40, rekey_method="none")

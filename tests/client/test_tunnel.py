@@ -23,6 +23,7 @@ from anyvpn.model.adapter import AdapterSettings
 from anyvpn.model.channels import ChannelName
 from anyvpn.model.client_events import (
     AdapterChanged,
+    ChannelChanged,
     Disconnected,
     MessageShown,
     Phase,
@@ -33,7 +34,15 @@ from anyvpn.model.client_events import (
 from anyvpn.model.tunnel_settings import Lease
 from anyvpn.testing.inner_packets import ipv4_packet
 from anyvpn.wire.cstp import GOODBYE_BY_USER, Goodbye, PacketKind, read_goodbye, write_goodbye
-from tests.client.links import LEASE, LOGIN, TunnelScene, opened, stream_of
+from tests.client.links import (
+    GRANT,
+    LEASE,
+    LOGIN,
+    ClientDatagrams,
+    TunnelScene,
+    opened,
+    stream_of,
+)
 
 NEW_LOGIN = replace(LOGIN, token="the second token")
 UNREACHABLE = GatewayUnreachable("nobody there")
@@ -177,6 +186,7 @@ class LossTests:
         assert stream_of(second).kinds == [PacketKind.DATA]
         stream_of(second).feed_packet(PacketKind.DATA, incoming())
         assert scene.adapter.written == [incoming()]
+        assert PhaseEntered(Phase.RECONNECTING) in scene.events
         assert PhaseEntered(Phase.CONNECTED, "again") in scene.events
         assert scene.tunnel.status().reconnects == 1
         assert scene.adapter.applied == scene.adapter.applied[:1]
@@ -335,6 +345,51 @@ class AnewTests:
         assert isinstance(error_of(scene), TunUnavailable)
 
 
+class DTLSTests:
+    @pytest.fixture(autouse=True)
+    def no_network(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.datagrams = ClientDatagrams()
+        monkeypatch.setattr("anyvpn.client.tunnel.GatewayDatagrams", lambda _: self.datagrams)
+
+    def test_the_user_is_told_where_data_goes(self) -> None:
+        scene = TunnelScene(opened(dtls=GRANT, dpd_s=10))
+        assert PhaseEntered(Phase.DTLS, "data goes over TLS meanwhile") in scene.events
+        self.datagrams.shake_hands(0)
+        assert [each.channel for each in scene.told(ChannelChanged)] == [ChannelName.DTLS]
+        assert scene.tunnel.status().channel is ChannelName.DTLS
+        assert scene.told(AdapterChanged) == []
+        assert scene.adapter.applied[0].mtu_bytes == 1380
+
+    def test_without_dtls_the_adapter_gets_the_mtu_of_tls(self) -> None:
+        scene = TunnelScene(opened(dtls=GRANT))
+        scene.pass_time(32)
+        assert [each.mtu_bytes for each in scene.adapter.applied] == [1380, 1400]
+        [told] = scene.told(AdapterChanged)
+        assert (told.mtu_bytes, told.reason[:16]) == (1400, "there is no DTLS")
+
+    def test_it_is_told_as_a_reconnect_even_if_the_mtu_stays(self) -> None:
+        scene = TunnelScene(opened(dtls=replace(GRANT, mtu_bytes=1400)))
+        scene.pass_time(32)
+        assert len(scene.adapter.applied) == 1
+        assert len(scene.told(AdapterChanged)) == 1
+
+    def test_the_mtu_of_dtls_comes_back_with_it(self) -> None:
+        scene = TunnelScene(opened(dtls=GRANT))
+        scene.pass_time(32 + 61)
+        self.datagrams.shake_hands(scene.clock.seconds())
+        assert [each.mtu_bytes for each in scene.adapter.applied] == [1380, 1400, 1380]
+
+    def test_a_link_that_is_lost_takes_its_channel_along(self) -> None:
+        waiting: Deferred[Any] = Deferred()
+        scene = TunnelScene(opened(dtls=GRANT), waiting)
+        self.datagrams.shake_hands(0)
+        scene.stream.break_off()
+        assert self.datagrams.path is None
+        waiting.callback(opened(dtls=GRANT))
+        self.datagrams.shake_hands(0)
+        assert scene.tunnel.status().channel is ChannelName.DTLS
+
+
 class RekeyTests:
     def rekeying(self, *links: Any, **options: Any) -> TunnelScene:
         return TunnelScene(opened(rekey_s=100, rekey_method="new-tunnel"), *links, **options)
@@ -349,6 +404,7 @@ class RekeyTests:
         assert scene.source.asked == [(LOGIN.token, LEASE.addresses)]
         scene.adapter.inject([outgoing(b"one")])
         assert scene.stream.kinds == [PacketKind.DATA]
+        assert PhaseEntered(Phase.CSTP, "new keys") in scene.events
         waiting.callback(second)
         assert scene.stream.is_closed
         scene.adapter.inject([outgoing(b"two")])
