@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from anyvpn.client.settings import ProxySettings
 from anyvpn.errors import GatewayUnreachable, PeerError
+from anyvpn.model.printable import printable
 from anyvpn.packets.stream import TLSStream
 from anyvpn.wire.socks5 import Socks5ClientExchange
 
@@ -46,11 +47,13 @@ async def connect_outer(
     else:
         exchange = _ConnectExchange(host, port, proxy)
     negotiation = _Negotiation(reactor, exchange, stream, time_s)
-    await _dial(reactor, proxy.host, proxy.port, negotiation, time_s=time_s, what="the proxy ")
     try:
+        await _dial(reactor, proxy.host, proxy.port, negotiation, time_s=time_s, what="the proxy ")
         await negotiation.done
     except PeerError as error:
         raise GatewayUnreachable(f"the proxy {proxy.host}: {error}") from None
+    finally:
+        negotiation.stop()
 
 
 async def _dial(
@@ -122,8 +125,12 @@ class _Negotiation(TwistedProtocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """The proxy closed, for whatever reason."""
+        self._fail(PeerError("it closed the connection without an answer"))
+
+    def stop(self) -> None:
+        """Whoever waited for it does so no longer; a connection that is the stream's stays."""
         if not self._over:
-            self._fail(PeerError("it closed the connection without an answer"))
+            self._abort()
 
     def _write(self, data: bytes) -> None:
         if data and self.transport is not None:
@@ -133,8 +140,9 @@ class _Negotiation(TwistedProtocol):
         self._fail(PeerError(f"no answer within {self._time_s:g} s"))
 
     def _fail(self, error: PeerError) -> None:
-        self._abort()
-        self.done.errback(error)
+        if not self._over:
+            self._abort()
+            self.done.errback(error)
 
     def _abort(self) -> None:
         self._end()
@@ -176,9 +184,11 @@ class _ConnectExchange:
         try:
             self._http.receive_data(data)
             event = self._http.next_event()
+            while isinstance(event, h11.InformationalResponse):
+                event = self._http.next_event()
         except h11.RemoteProtocolError as error:
             raise PeerError(f"its answer is no HTTP: {error}") from None
-        if event is h11.NEED_DATA or isinstance(event, h11.InformationalResponse):
+        if event is h11.NEED_DATA:
             return b""
         if not isinstance(event, h11.Response):
             raise PeerError("its answer is no answer to CONNECT")
@@ -186,7 +196,9 @@ class _ConnectExchange:
         if status == 407:
             raise PeerError("it wants a user name and a password, or others than these")
         if not 200 <= status < 300:
-            raise PeerError(f"it refuses the way to {self._host}:{self._port} (status {status})")
+            reason = printable(event.reason.decode("latin-1"))
+            why = f"{status} {reason}".rstrip()
+            raise PeerError(f"it refuses the way to {self._host} port {self._port}: {why}")
         self.done = True
         self.leftover = bytes(self._http.trailing_data[0])
         return b""
