@@ -2,7 +2,8 @@ SHELL := /bin/bash
 VENV := .venv
 PROGRAMS := openconnect=openconnect ip=iproute2 ping=iputils-ping nft=nftables
 TEST_PROGRAMS := $(PROGRAMS) ocserv=ocserv tcpdump=tcpdump \
-	dbus-daemon=dbus-daemon dbus-send=dbus-bin gnome-keyring-daemon=gnome-keyring
+	dbus-daemon=dbus-daemon dbus-send=dbus-bin gnome-keyring-daemon=gnome-keyring \
+	tinyproxy=tinyproxy-bin microsocks=microsocks
 ARGS ?=
 
 .PHONY: run test docs clean

@@ -15,11 +15,13 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import (
     FilteringLogObserver,
     LogEvent,
+    Logger,
     LogLevel,
     LogLevelFilterPredicate,
     eventAsText,
     globalLogBeginner,
 )
+from twisted.python.failure import Failure
 
 from anyvpn.cli.progress import Progress
 from anyvpn.client.gateway_url import GatewayURL
@@ -47,6 +49,8 @@ LOGIN_FAILED = 3
 STATUS_EVERY_S = 1.0
 PROBE_EVERY_STATUS = 5
 
+log = Logger()
+
 Work = Callable[[], Coroutine[Deferred[Any], Any, int]]
 
 
@@ -61,9 +65,13 @@ def run_client(work: Work, progress: Progress, verbosity: int) -> int:
         outcome.append(status)
         reactor.stop()
 
+    def broken(failure: Failure) -> int:
+        log.failure("anyvpn breaks down", failure)
+        return FAILED
+
     def start() -> None:
         task = ensureDeferred(_guarded(work, progress))
-        task.addCallback(done)
+        task.addErrback(broken).addCallback(done)
         interrupted = _interrupter(task)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, interrupted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
@@ -12,7 +13,7 @@ from twisted.logger import Logger
 from anyvpn.client.credentials import ClientCredential, choose_credential
 from anyvpn.client.gateway_url import GatewayURL
 from anyvpn.client.outer_connection import connect_outer
-from anyvpn.client.settings import ClientSettings
+from anyvpn.client.settings import ClientSettings, ProxySettings
 from anyvpn.client.trust import AcceptedCertificate, GatewayTrust
 from anyvpn.errors import GatewayUnreachable
 from anyvpn.model.client_events import CertificateWarning, ClientEvent
@@ -42,6 +43,8 @@ class Dialer:
         if self.credential is None and len(settings.credentials) == 1:
             [self.credential] = settings.credentials
         self._contexts: dict[bool, SSL.Context] = {}
+        self._proxy_address = ""
+        """Where the proxy was last: inside the tunnel its name may mean nothing."""
 
     @property
     def may_choose(self) -> bool:
@@ -95,11 +98,12 @@ class Dialer:
                 stream,
                 address or settings.resolve.get(url.host, url.host),
                 url.port,
-                proxy=settings.proxy,
+                proxy=self._proxy(),
                 time_s=settings.connect_time_s,
             )
             await handshake.done
         except GatewayUnreachable:
+            self._proxy_address = ""
             refusal = self._trust.refusal(stream.tls)
             if refusal is not None:
                 raise refusal from None
@@ -108,7 +112,15 @@ class Dialer:
             handshake.done.addErrback(lambda _: None)  # nobody waits for it any more
             stream.abort("cancelled here")
             raise
+        if settings.proxy is not None:
+            self._proxy_address = stream.peer_address()
         return stream
+
+    def _proxy(self) -> ProxySettings | None:
+        proxy = self._settings.proxy
+        if proxy is None or not self._proxy_address:
+            return proxy
+        return replace(proxy, host=self._proxy_address)
 
     def _context(self) -> SSL.Context:
         key = self.credential is not None

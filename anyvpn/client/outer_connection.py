@@ -7,9 +7,9 @@ import os
 from typing import Protocol, cast
 
 import h11
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITCPTransport
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.protocol import Protocol as TwistedProtocol
@@ -70,6 +70,8 @@ async def _dial(
     factory.noisy = False
     try:
         await endpoint.connect(factory)
+    except ConnectingCancelledError:
+        raise CancelledError from None
     except DNSLookupError:
         raise GatewayUnreachable(
             f"{what}{host}: there is no such host, or no resolver that knows it"
@@ -193,7 +195,7 @@ class _ConnectExchange:
         if not isinstance(event, h11.Response):
             raise PeerError("its answer is no answer to CONNECT")
         status = event.status_code
-        if status == 407:
+        if status in (401, 407):  # tinyproxy says the first
             raise PeerError("it wants a user name and a password, or others than these")
         if not 200 <= status < 300:
             reason = printable(event.reason.decode("latin-1"))

@@ -321,7 +321,7 @@ class VPNTunnel:
     def _adapter_settings(self, mtu_bytes: int) -> AdapterSettings:
         assert self._opened is not None, "not started"
         address: Address | None = None
-        with suppress(ValueError):  # behind a proxy whose address nobody knows
+        with suppress(ValueError):  # there is none in memory
             address = ip_address(self._opened.peer_address.partition("%")[0])
         granted = replace(
             self.settings,

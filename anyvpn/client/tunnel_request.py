@@ -47,7 +47,7 @@ _IP_HEADER_BYTES = {4: 20, 6: 40}
 class OpenedTunnel:
     """What a granted CONNECT leaves: the paused stream, the grant, and what DTLS needs.
 
-    `peer_address` is the gateway's outer address; empty behind a proxy, where there is no DTLS.
+    `peer_address` is where the outer connection leads: the gateway, or the proxy before it.
     """
 
     stream: TLSStream
@@ -123,7 +123,7 @@ async def open_tunnel(
         offer = make_offer(
             token,
             settings,
-            peer_address=session.address,
+            peer_address=stream.peer_address(),
             path_mtu_bytes=stream.path_mtu(),
             wishes=wishes,
             master_secret=master_secret,
@@ -134,7 +134,7 @@ async def open_tunnel(
             stream.abort("closed here")
             raise
         if granted is not None:
-            return OpenedTunnel(stream, granted, master_secret, session.address)
+            return OpenedTunnel(stream, granted, master_secret, stream.peer_address())
         if not is_used:
             break
     raise GatewayUnreachable("the gateway closed the connection instead of granting a tunnel")

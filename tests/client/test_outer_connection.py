@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from base64 import b64decode
 from typing import Any, cast
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTCP
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -154,6 +155,31 @@ class HTTPTests(ProxyCase):
         )
         error = await self.assertFailure(Deferred.fromCoroutine(dialing), GatewayUnreachable)
         assert str(error) == "the proxy 127.0.0.1 port 1: Connection refused"
+
+    async def test_a_way_that_leads_nowhere_can_be_given_up(self) -> None:
+        with socket.socket() as full:
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            port = full.getsockname()[1]
+            others = [socket.socket() for _ in range(4)]
+            for each in others:
+                each.setblocking(False)
+                each.connect_ex(("127.0.0.1", port))
+            dialing = Deferred.fromCoroutine(
+                connect_outer(
+                    cast(Any, reactor),
+                    cast(Any, Stream()),
+                    "127.0.0.1",
+                    port,
+                    proxy=None,
+                    time_s=TIME_S,
+                )
+            )
+            await _a_moment()
+            dialing.cancel()
+            await self.assertFailure(dialing, CancelledError)
+            for each in others:
+                each.close()
 
     async def test_whoever_gives_up_leaves_nothing(self) -> None:
         waiting = Deferred.fromCoroutine(self.connect())

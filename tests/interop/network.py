@@ -66,6 +66,14 @@ class Network:
             "}\n}"
         )
 
+    def close_way(self, host: Host, address: str) -> None:
+        """Swallow whatever a host sends to an address."""
+        self.router.filter(
+            "table ip closed {\nchain forward {\ntype filter hook forward priority 0;\n"
+            f"ip saddr {host.address} ip daddr {address} drop\n"
+            "}\n}"
+        )
+
     def rebind(self, host: Host, local_port: int, seen_address: str, seen_port: int) -> None:
         """Let a host's datagrams come from elsewhere, as when a NAT forgets its table.
 
