@@ -70,13 +70,14 @@ def run_client(work: Work, progress: Progress, verbosity: int) -> int:
         return FAILED
 
     def start() -> None:
-        task = ensureDeferred(_guarded(work, progress))
-        task.addErrback(broken).addCallback(done)
-        interrupted = _interrupter(task)
+        tasks: list[Deferred[int]] = []
+        interrupted = _interrupter(tasks)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, interrupted)
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)  # until there is a tunnel to ask
+        tasks.append(ensureDeferred(_guarded(work, progress)))
+        tasks[0].addErrback(broken).addCallback(done)
 
     # Once it runs, with handlers of its own, which ours replace
     reactor.callWhenRunning(reactor.callLater, 0, start)
@@ -164,11 +165,17 @@ def _complain(progress: Progress, text: str) -> None:
         progress.say(f"anyvpn: {line}")
 
 
-def _interrupter(task: Deferred[int]) -> Callable[..., None]:
+def _interrupter(tasks: list[Deferred[int]]) -> Callable[..., None]:
+    """A signal handler that cancels what is in the list by the time it is heard."""
+
+    def cancel() -> None:
+        for task in tasks:
+            task.cancel()
+
     def interrupted(*_: object) -> None:
         from twisted.internet import reactor  # noqa: PLC0415 - it is running by now
 
-        reactor.callFromThread(task.cancel)  # type: ignore[attr-defined]
+        reactor.callFromThread(cancel)  # type: ignore[attr-defined]
 
     return interrupted
 

@@ -107,10 +107,8 @@ def connect(target: str, **options: Any) -> None:
             if background is not None:
                 background.detach()
             return await follow_tunnel(tunnel, progress, reactor)
-        except ConfigurationError:
-            await tunnel.disconnect()
-            raise
         finally:
+            await tunnel.disconnect()
             if pid_file is not None:
                 pid_file.remove()
 

@@ -10,7 +10,7 @@ import h11
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
-from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IDelayedCall, IProtocol, IReactorTime, ITCPTransport
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.python.failure import Failure
@@ -68,11 +68,21 @@ async def _dial(
     endpoint = HostnameEndpoint(reactor, host, port, timeout=time_s)
     factory = Factory.forProtocol(lambda: protocol)
     factory.noisy = False
+    connecting = endpoint.connect(factory)
+    is_cancelled = False
+
+    def cancel(_: Deferred[IProtocol]) -> None:
+        nonlocal is_cancelled
+        is_cancelled = True
+        connecting.cancel()
+
+    waiting: Deferred[IProtocol] = Deferred(cancel)
+    connecting.chainDeferred(waiting)
     try:
-        await endpoint.connect(factory)
-    except ConnectingCancelledError:
-        raise CancelledError from None
-    except DNSLookupError:
+        await waiting
+    except (ConnectingCancelledError, DNSLookupError):
+        if is_cancelled:  # which ends a lookup as if there were no such host
+            raise CancelledError from None
         raise GatewayUnreachable(
             f"{what}{host}: there is no such host, or no resolver that knows it"
         ) from None

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as NotInTime
 from twisted.logger import Logger
 
 from anyvpn.client.authentication import Authentication
@@ -161,10 +163,11 @@ class VPNClient:
             session_id=login.session_id,
             session_token=login.token,
         )
+        posting = Deferred.fromCoroutine(session.request("POST", write_client_message(message)))
         try:
-            await session.request("POST", write_client_message(message), time_s=LOGOUT_TIME_S)
-        except AnyvpnError as error:
-            log.debug("The logout was not heard: {why}", why=error)
+            await posting.addTimeout(LOGOUT_TIME_S, self._reactor)
+        except (AnyvpnError, NotInTime) as error:
+            log.debug("The logout was not heard: {why!r}", why=error)
         finally:
             session.close()
 

@@ -172,6 +172,42 @@ class TerminalTests:
         assert "bit/s" not in client.output()
 
 
+class InterruptTests:
+    """Ctrl-C ends it wherever it is, and leaves the host as it was."""
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            *("TLS handshake", "group selection", "authentication", "downloader"),
+            *("tunnel request", "Connected", "DTLS handshake", "goes over UDP"),
+        ],
+    )
+    def test_in_each_phase(self, site: Site, line: str) -> None:
+        namespace = site.network.host(1).namespace
+        before = namespace.run("ip", "route") + namespace.run("ip", "-6", "route")
+        client = site.ours()
+        client.wait_for(line)
+        client.send_signal(signal.SIGINT)
+        assert client.wait_for_end(5) == 0, client.output()
+        assert namespace.run("ip", "route") + namespace.run("ip", "-6", "route") == before
+        assert client.device not in namespace.run("ip", "link")
+        assert client.resolv_conf.read_text() == "nameserver 192.0.2.53\n"
+        assert "Traceback" not in client.output()
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_while_it_is_lost(self, site: Site, number: signal.Signals) -> None:
+        namespace = site.network.host(8).namespace
+        before = namespace.run("ip", "route")
+        client = site.connect_ours(host=8, options=("--force-dpd", "1"))
+        client.wait_for_dtls()
+        site.network.close_way(site.network.host(8), GATEWAY_ADDRESS)
+        client.wait_for("the tunnel is lost", limit_s=10)
+        client.send_signal(number)
+        assert client.wait_for_end(10) == 0
+        assert namespace.run("ip", "route") == before
+        assert "Traceback" not in client.output()
+
+
 class SessionTests:
     def test_a_restart_is_survived_without_a_new_login(self, site: Site) -> None:
         client = site.connect_ours()
