@@ -32,14 +32,17 @@ class Journal:
         self._path = directory / f"client-{device}.json"
         self._resolv_conf = resolv_conf
         self._routes: tuple[str, ...] = ()
+        self._metric = 0
 
-    def write(self, routes: Sequence[Network]) -> None:
-        """These routes are about to be made, or may have been."""
+    def write(self, routes: Sequence[Network], metric: int = 0) -> None:
+        """These routes are about to be made with this metric, or may have been."""
+        self._metric = metric or self._metric
         self._routes = tuple(sorted({str(each) for each in routes} | set(self._routes)))
         note = {
             "pid": os.getpid(),
             "started": _started(os.getpid()),
             "routes": self._routes,
+            "metric": self._metric,
             "resolv_conf": str(self._resolv_conf),
         }
         try:
@@ -68,13 +71,14 @@ def clean_up(directory: Path = DEFAULT_DIRECTORY) -> list[str]:
             note = json.loads(path.read_text())
             pid, started = int(note["pid"]), str(note["started"])
             routes = [ip_network(each) for each in note["routes"]]
+            metric = int(note["metric"])
             resolv_conf = Path(note["resolv_conf"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warn("{path} is passed over: {why}", path=str(path), why=error)
             continue
         if _started(pid) == started:
             continue
-        delete_leftovers(routes)
+        delete_leftovers(routes, metric)
         undone += [f"route to {each} deleted" for each in routes]
         if restore(resolv_conf):
             undone.append(f"{resolv_conf} restored")

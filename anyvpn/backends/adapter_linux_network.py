@@ -34,24 +34,30 @@ _MAIN_TABLE = 254
 _GONE = (errno.ESRCH, errno.ENOENT, errno.ENODEV, errno.EADDRNOTAVAIL)
 
 # Ours
-_METRIC = 42
-"""Marks what is ours: no other route of the host is likely to have this metric."""
+_METRICS = range(42_000_000, 42_000_000 + (1 << 24))
+"""Mark what clients have made: the device's index chooses one, so that each has its own route to
+a gateway that several share. No other route of the host is likely to have such a metric."""
+_TUNNEL_METRIC_IPV6 = 42
+"""Below that of the networks on the host's own links."""
 
 
 class HostNetwork:
     """The part of the host's network that belongs to one device. Blocking: run it in a thread."""
 
-    def __init__(self, device: str, journal: Callable[[Sequence[Network]], None]) -> None:
+    def __init__(self, device: str, journal: Callable[[Sequence[Network], int], None]) -> None:
         self._device = device
         self._journal = journal
         self._plan: Plan | None = None
         self._outside: dict[Network, dict[str, Any]] = {}
+        self._through: dict[Network, list[Network]] = {}
+        self._metric = 0
 
     def apply(self, plan: Plan) -> None:
         """Be as the plan says. Raises: TunUnavailable."""
         before, self._plan = self._plan, plan
         with IPRoute() as netlink:
             index = self._index(netlink)
+            self._metric = _METRICS[index % len(_METRICS)]
             if before is None:
                 with suppress(NetlinkError):  # an older kernel has its own bound
                     bound_super_packets(netlink, index)
@@ -115,14 +121,16 @@ class HostNetwork:
         if past:
             assert self._plan is not None
             self._journal(
-                [each.network for each in self._plan.routes if each.way is not Way.TUNNEL]
+                [each.network for each in self._plan.routes if each.way is not Way.TUNNEL],
+                self._metric,
             )
         for route in routes:
             network = str(route.network)
             match route.way:
                 case Way.TUNNEL:
                     with _naming(f"the route to {network}"):
-                        netlink.route("replace", dst=network, oif=index)
+                        made = list(_add_through(netlink, index, route.network))
+                    self._through[route.network] = made
                 case Way.NOWHERE:
                     with suppress(NetlinkError):  # a host without the family leaks nothing of it
                         netlink.route(
@@ -130,7 +138,7 @@ class HostNetwork:
                             dst=network,
                             type="unreachable",
                             family=_family(route.network),
-                            priority=_METRIC,
+                            priority=self._metric,
                         )
                 case Way.OUTSIDE:
                     way_out = self._way_out(netlink, route.network, index)
@@ -143,17 +151,19 @@ class HostNetwork:
                             "replace",
                             dst=network,
                             family=_family(route.network),
-                            priority=_METRIC,
+                            priority=self._metric,
                             **way_out,
                         )
 
     def _delete(self, netlink: IPRoute, index: int, route: Route) -> None:
         self._outside.pop(route.network, None)
-        which = {"oif": index} if route.way is Way.TUNNEL else {"priority": _METRIC}
-        delete_route(netlink, route.network, **which)
+        if route.way is Way.TUNNEL:
+            for network in self._through.pop(route.network, ()):
+                delete_route(netlink, network, oif=index)
+        else:
+            delete_route(netlink, route.network, priority=self._metric)
 
-    @staticmethod
-    def _way_out(netlink: IPRoute, network: Network, ours: int) -> dict[str, Any] | None:
+    def _way_out(self, netlink: IPRoute, network: Network, ours: int) -> dict[str, Any] | None:
         """Where packets to that network went without the tunnel: the longest match, then metric."""
         best: tuple[int, int] | None = None
         way: dict[str, Any] | None = None
@@ -161,7 +171,7 @@ class HostNetwork:
             attributes = dict(entry["attrs"])
             metric = attributes.get("RTA_PRIORITY", 0)
             out = attributes.get("RTA_OIF")
-            if out is None or out == ours or metric == _METRIC:
+            if out is None or out == ours or metric == self._metric:
                 continue
             if entry["type"] != rt_type["unicast"]:
                 continue
@@ -183,6 +193,26 @@ class HostNetwork:
         return way
 
 
+def _add_through(netlink: IPRoute, index: int, network: Network) -> Iterator[Network]:
+    """Send a network's packets through the device; gives the networks that took routes.
+
+    The host's own route to the same network is left as it is: its halves win over it.
+    """
+    metric = {} if network.version == 4 else {"priority": _TUNNEL_METRIC_IPV6}
+    try:
+        netlink.route("add", dst=str(network), oif=index, **metric)
+        yield network
+    except NetlinkError as error:
+        if error.code != errno.EEXIST:
+            raise
+        if network.prefixlen == network.max_prefixlen:
+            netlink.route("replace", dst=str(network), oif=index, **metric)
+            yield network
+            return
+        for half in network.subnets():
+            yield from _add_through(netlink, index, half)
+
+
 def delete_route(netlink: IPRoute, network: Network, **which: object) -> None:
     """Delete a route if it is there."""
     try:
@@ -192,11 +222,13 @@ def delete_route(netlink: IPRoute, network: Network, **which: object) -> None:
             log.warn("The route to {network} stays: {why}", network=str(network), why=error)
 
 
-def delete_leftovers(networks: Sequence[Network]) -> None:
+def delete_leftovers(networks: Sequence[Network], metric: int) -> None:
     """Delete the routes past a tunnel that is no more."""
+    if metric not in _METRICS:
+        return
     with IPRoute() as netlink:
         for network in networks:
-            delete_route(netlink, network, priority=_METRIC)
+            delete_route(netlink, network, priority=metric)
 
 
 def _family(network: Network) -> int:

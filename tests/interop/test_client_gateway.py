@@ -208,6 +208,42 @@ class InterruptTests:
         assert "Traceback" not in client.output()
 
 
+class NeighbourTests:
+    """What else is on the host."""
+
+    def test_two_tunnels_of_one_host_do_not_need_each_other(self, site: Site) -> None:
+        namespace = site.network.host(1).namespace
+        before = namespace.run("ip", "route") + namespace.run("ip", "-6", "route")
+        inside = site.gateway.inner_addresses[0]
+        first, second = site.connect_ours("alice"), site.connect_ours("bob")
+        for client in (first, second):
+            client.wait_for_dtls()
+            assert client.ping(inside)
+        since = second.position
+        assert first.stop() == 0
+        assert second.ping(inside)
+        second.send_signal(signal.SIGUSR2)
+        second.wait_for("connected: again", since=since)
+        third = site.connect_ours("alice")
+        assert second.stop() == 0
+        assert third.ping(inside)
+        assert third.stop() == 0
+        assert namespace.run("ip", "route") + namespace.run("ip", "-6", "route") == before
+
+    def test_a_network_of_the_hosts_own_is_there_again_afterwards(self, site: Site) -> None:
+        namespace = site.network.host(14).namespace
+        namespace.run("ip", "link", "add", "lan", "type", "veth", "peer", "name", "cable")
+        for device in ("lan", "cable"):
+            namespace.run("ip", "link", "set", device, "up")
+        namespace.add_addresses("lan", "10.77.0.250/24", "fd77::250/64")
+        before = namespace.run("ip", "route") + namespace.run("ip", "-6", "route")
+        client = site.connect_ours(host=14)
+        inside = site.gateway.inner_addresses[0]
+        assert f"dev {client.device}" in namespace.run("ip", "route", "get", inside)
+        assert client.stop() == 0
+        assert namespace.run("ip", "route") + namespace.run("ip", "-6", "route") == before
+
+
 class SessionTests:
     def test_a_restart_is_survived_without_a_new_login(self, site: Site) -> None:
         client = site.connect_ours()
