@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from anyvpn.backends.adapter_linux_journal import DEFAULT_DIRECTORY, Journal, clean_up
 from anyvpn.backends.adapter_linux_network import HostNetwork
-from anyvpn.backends.adapter_linux_plan import make_plan
+from anyvpn.backends.adapter_linux_plan import SMALLEST_IPV6_MTU_BYTES, make_plan
 from anyvpn.backends.adapter_linux_resolvers import Resolvers
 from anyvpn.interfaces import IAdapter, IAdapterBackend
 from anyvpn.model.adapter import AdapterSettings
@@ -111,8 +111,16 @@ class LinuxAdapter(LinuxTunDevice):
     async def apply(self, settings: AdapterSettings) -> None:
         """Change what is different from before. Raises: TunUnavailable."""
 
+        plan = make_plan(settings)
+        if settings.granted.lease.ipv6 not in (None, *plan.addresses):
+            log.warn(
+                "IPv6 is left out: it needs an MTU of {needed} bytes, the tunnel has {mtu}",
+                needed=SMALLEST_IPV6_MTU_BYTES,
+                mtu=settings.mtu_bytes,
+            )
+
         def apply() -> None:
-            self._network.apply(make_plan(settings))
+            self._network.apply(plan)
             if self._resolvers is not None:
                 self._journal.write(())
                 self._resolvers.apply(settings.granted)

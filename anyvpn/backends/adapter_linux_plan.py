@@ -16,9 +16,13 @@ from ipaddress import (
     ip_network,
 )
 
+from anyvpn.errors import TunUnavailable
 from anyvpn.model.adapter import AdapterSettings
 
 Network = IPv4Network | IPv6Network
+
+# From RFC 8200
+SMALLEST_IPV6_MTU_BYTES = 1280
 
 _HALVES: dict[int, tuple[Network, ...]] = {
     4: (IPv4Network("0.0.0.0/1"), IPv4Network("128.0.0.0/1")),
@@ -54,9 +58,19 @@ class Plan:
 
 
 def make_plan(settings: AdapterSettings) -> Plan:
-    """The addresses and routes that these settings ask for."""
+    """The addresses and routes that these settings ask for, without IPv6 where it does not fit.
+
+    Raises: TunUnavailable: there is nothing but IPv6, which does not fit.
+    """
     granted = settings.granted
     addresses = tuple(each for each in (granted.lease.ipv4, granted.lease.ipv6) if each is not None)
+    if settings.mtu_bytes < SMALLEST_IPV6_MTU_BYTES:
+        addresses = tuple(each for each in addresses if each.version == 4)
+        if not addresses:
+            raise TunUnavailable(
+                f"the tunnel carries IPv6 alone, whose packets need an MTU of "
+                f"{SMALLEST_IPV6_MTU_BYTES} bytes, and has one of {settings.mtu_bytes}"
+            )
     families = {each.version for each in addresses}
     routes: dict[Network, Way] = {}
     for address in addresses:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_network
 
+import pytest
+
 from anyvpn.backends.adapter_linux_plan import Way, make_plan
+from anyvpn.errors import TunUnavailable
 from anyvpn.model.adapter import AdapterSettings
 from anyvpn.model.tunnel_settings import Lease, TunnelSettings
 
@@ -29,6 +32,18 @@ class PlanTests:
     def test_a_family_that_the_tunnel_does_not_carry_does_not_leak(self) -> None:
         assert ways(IPV4)["::/1"] is Way.NOWHERE
         assert "::/1" not in ways(IPV4, client_bypass_protocol=True)
+
+    def test_ipv6_is_left_out_of_a_tunnel_too_narrow_for_it_and_does_not_leak(self) -> None:
+        plan = make_plan(AdapterSettings(TunnelSettings(BOTH, 1400), 1279))
+        assert plan.addresses == (BOTH.ipv4,)
+        assert {str(each.network): each.way for each in plan.routes}["::/1"] is Way.NOWHERE
+        plan = make_plan(AdapterSettings(TunnelSettings(BOTH, 1400), 1280))
+        assert plan.addresses == (BOTH.ipv4, BOTH.ipv6)
+
+    def test_ipv6_alone_in_a_tunnel_too_narrow_for_it_is_refused(self) -> None:
+        lease = Lease(None, IPv6Interface("fd00::3/128"))
+        with pytest.raises(TunUnavailable, match="1280 bytes, and has one of 1200"):
+            make_plan(AdapterSettings(TunnelSettings(lease, 1400), 1200))
 
     def test_split_networks_and_resolvers_alone(self) -> None:
         found = ways(

@@ -14,7 +14,7 @@ from anyvpn.testing.programs import Program
 
 DRIVER = """
 import os, sys
-from ipaddress import IPv4Interface, ip_address
+from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from pathlib import Path
 from twisted.internet import task
 from anyvpn.backends.adapter_linux import Settings, build
@@ -25,7 +25,9 @@ async def main(reactor):
     folder = Path(sys.argv[1])
     settings = Settings(device="vpn7", resolv_conf=folder / "resolv.conf", state_directory=folder)
     granted = TunnelSettings(
-        Lease(IPv4Interface("10.1.2.3/24")), 1400, dns=(ip_address("10.1.2.1"),),
+        Lease(IPv4Interface("10.1.2.3/24"), IPv6Interface("fd00::3/128")),
+        1400,
+        dns=(ip_address("10.1.2.1"),),
         default_domain="corp.example",
     )
     wanted = AdapterSettings(granted, 1400, ip_address("203.0.113.5"))
@@ -35,6 +37,10 @@ async def main(reactor):
         match line.strip():
             case "narrow":
                 await adapter.apply(AdapterSettings(granted, 1300, ip_address("203.0.113.5")))
+            case "tiny":
+                await adapter.apply(AdapterSettings(granted, 1279, ip_address("203.0.113.5")))
+            case "show":
+                os.system("ip -brief address show dev vpn7; ip -6 route get 2001:db8:ffff::1 2>&1")
             case "roam":
                 await adapter.prepare_reconnect()
             case "crash":
@@ -89,6 +95,17 @@ def test_a_host_is_as_before_when_it_is_closed(host: Host) -> None:
     assert program.wait_for_end() == 0, program.output()
     assert host.state() == host.before
     assert list(host.directory.glob("client-*")) == []
+
+
+def test_a_device_too_narrow_for_ipv6_does_without_and_nothing_leaks(host: Host) -> None:
+    program = host.adapter("tiny", "show", "narrow", "show")
+    assert program.wait_for_end() == 0, program.output()
+    tiny, _, narrow = program.output().partition("done narrow")
+    assert "10.1.2.3/32" in tiny and "fd00::3" not in tiny
+    assert "No route to host" in tiny
+    assert "fd00::3/128" in narrow
+    assert "dev vpn7" in narrow
+    assert host.state() == host.before
 
 
 def test_everything_is_left_of_a_crash_and_undone_by_cleanup(host: Host) -> None:
