@@ -140,6 +140,10 @@ class ITunBackend(Interface):
 class IAdapter(ITunDevice):
     """The client's tun device, with the addresses, routes and resolvers of one tunnel."""
 
+    on_lost: Callable[[str], None] = Attribute(
+        "Called with the reason when the device is gone that nobody has closed; the tunnel sets it."
+    )
+
     async def apply(settings: AdapterSettings) -> None:
         """Be what these settings say from now on: another MTU, other addresses, other routes.
 

@@ -92,10 +92,14 @@ class NamespaceAdapter(LinuxTunDevice):
         mtu_bytes: int,
     ) -> None:
         super().__init__(reactor, opened, mtu_bytes, inside.close)
+        inside.on_lost = self._lost
         self._clock = reactor
         self._inside = inside
         self._applied = applied
         self._turns = DeferredSemaphore(MOST_CONNECTING)
+
+    def _lost(self, reason: str) -> None:
+        self.on_lost(reason)
 
     async def apply(self, settings: AdapterSettings) -> None:
         """Change what is different. Raises: TunUnavailable."""

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,10 @@ class NamespaceReactor(IReactorTime, IReactorFDSet):
 
 @implementer(IReadDescriptor)
 class Inside:
-    """A process with namespaces of its own; `ready` fires with the descriptor of its tun device."""
+    """A process with namespaces of its own; `ready` fires with the descriptor of its tun device.
+
+    `on_lost` is told when it is gone without having been closed.
+    """
 
     def __init__(self, reactor: NamespaceReactor, settings: Mapping[str, Any]) -> None:
         self.ready: Deferred[int] = Deferred()
@@ -54,6 +57,7 @@ class Inside:
         self._asked: dict[int, Deferred[Answer]] = {}
         self._numbers = itertools.count(1)
         self._network = ""
+        self.on_lost: Callable[[str], None] = lambda _: None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         self._channel = ours
@@ -159,3 +163,4 @@ class Inside:
             self._process.wait(0.2)
         if self._network:
             end_processes_in(self._network, (signal.SIGKILL,))
+        self.on_lost("the process of the network namespace is gone")

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import replace
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -24,7 +23,7 @@ from anyvpn.client.link import TUNNEL_ID, Link
 from anyvpn.client.login import Login
 from anyvpn.client.outcome import Outcome
 from anyvpn.client.settings import ClientSettings
-from anyvpn.client.tunnel_request import OpenedTunnel, first_mtu
+from anyvpn.client.tunnel_request import OpenedTunnel, adapter_settings, first_mtu
 from anyvpn.client.tunnel_source import ClientReactor, TunnelSource
 from anyvpn.client.tunnel_status import TunnelStatus
 from anyvpn.errors import (
@@ -35,6 +34,7 @@ from anyvpn.errors import (
     PeerError,
     TokenRejected,
     TunnelRefused,
+    TunUnavailable,
 )
 from anyvpn.interfaces import IAdapter, IAdapterBackend, IPacketObserver
 from anyvpn.model.adapter import AdapterSettings
@@ -51,7 +51,6 @@ from anyvpn.model.client_events import (
     TunnelReady,
 )
 from anyvpn.model.events import Counters
-from anyvpn.model.group_policy import Address
 from anyvpn.model.reconnection import retry_delays
 from anyvpn.model.tunnel_settings import LARGEST_TUNNEL_MTU_BYTES, TunnelSettings
 from anyvpn.packets.engine import PythonPacketEngine
@@ -111,6 +110,7 @@ class VPNTunnel:
         except BaseException:
             opened.stream.abort("closed here")
             raise
+        self.adapter.on_lost = self._adapter_lost
         self._engine = PythonPacketEngine(
             self._reactor, self.adapter, self._datagrams, follows_client=False
         )
@@ -320,18 +320,7 @@ class VPNTunnel:
 
     def _adapter_settings(self, mtu_bytes: int) -> AdapterSettings:
         assert self._opened is not None, "not started"
-        address: Address | None = None
-        with suppress(ValueError):  # there is none in memory
-            address = ip_address(self._opened.peer_address.partition("%")[0])
-        granted = replace(
-            self.settings,
-            dtls=None,
-            rekey_s=0,
-            session_timeout_remaining_s=0,
-            post_auth_xml="",
-            other_headers=(),
-        )  # what changes with every link is nothing to the adapter
-        return AdapterSettings(granted, mtu_bytes, address, self.login.url.host)
+        return adapter_settings(self._opened, mtu_bytes, self.login.url.host)
 
     def _apply(self, reason: str) -> None:
         """Set the adapter up as it should be, one change after the other."""
@@ -359,6 +348,9 @@ class VPNTunnel:
             self._work = None
         if not self._ending and not self._link_is_up:
             self._lose_link("the new link was lost at once")
+
+    def _adapter_lost(self, reason: str) -> None:
+        self._failed(Failure(TunUnavailable(reason)))  # type: ignore[no-untyped-call]  # Twisted's
 
     def _failed(self, failure: Failure) -> None:
         """It cannot go on: the user's tunnel ends with this error."""

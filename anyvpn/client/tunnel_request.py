@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 from twisted.logger import Logger
@@ -19,6 +20,7 @@ from anyvpn.client.masking import masked_headers
 from anyvpn.client.settings import ClientSettings, DTLSOptions
 from anyvpn.dtls.suites import DTLS12_HEADER, DTLS_HEADER, OFFERS, PSK_NAME, PSK_SUITES
 from anyvpn.errors import GatewayUnreachable, PeerError, TokenRejected, TunnelRefused
+from anyvpn.model.adapter import AdapterSettings
 from anyvpn.model.client_events import ClientEvent, Traffic
 from anyvpn.model.group_policy import SMALLEST_MTU_BYTES, Address
 from anyvpn.model.tunnel_settings import (
@@ -210,6 +212,22 @@ def first_mtu(opened: OpenedTunnel) -> int:
     if granted.dtls is None or not opened.peer_address:
         return granted.mtu_bytes
     return dtls_mtu(granted, granted.dtls, opened.peer_address)
+
+
+def adapter_settings(opened: OpenedTunnel, mtu_bytes: int, gateway_name: str) -> AdapterSettings:
+    """What the adapter is told; what changes with every link is nothing to it."""
+    address: Address | None = None
+    with suppress(ValueError):  # there is none in memory
+        address = ip_address(opened.peer_address.partition("%")[0])
+    granted = replace(
+        opened.granted,
+        dtls=None,
+        rekey_s=0,
+        session_timeout_remaining_s=0,
+        post_auth_xml="",
+        other_headers=(),
+    )
+    return AdapterSettings(granted, mtu_bytes, address, gateway_name)
 
 
 def ip_header_to(peer_address: str) -> int:

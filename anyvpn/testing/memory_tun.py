@@ -90,6 +90,7 @@ class MemoryAdapter(MemoryTun):
         super().__init__(name, settings.mtu_bytes)
         self.applied = [settings]
         self.reconnects_prepared = 0
+        self.on_lost: Callable[[str], None] = _ignore
         self.is_closed = False
 
     async def apply(self, settings: AdapterSettings) -> None:
@@ -119,3 +120,7 @@ class MemoryAdapterBackend:
         adapter = MemoryAdapter(f"memory{len(self.adapters)}", settings)
         self.adapters.append(adapter)
         return adapter
+
+
+def _ignore(reason: str) -> None:
+    """Nobody minds."""

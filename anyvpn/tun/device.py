@@ -50,6 +50,8 @@ class LinuxTunDevice:
         self._descriptor = opened.descriptor
         self._closed = closed
         self._packets_ready: Callable[[], None] | None = None
+        self.on_lost: Callable[[str], None] = _ignore
+        """Called with the reason when the device is gone that nobody has closed."""
 
     def start_reading(self, packets_ready: Callable[[], None]) -> None:
         """Call `packets_ready` on the reactor's thread whenever packets wait."""
@@ -114,6 +116,7 @@ class LinuxTunDevice:
                 name=self.name,
                 reason=reason,
             )
+            self.on_lost(f"the tun device {self.name} is gone ({reason})")
 
     def _let_go(self) -> None:
         if self._descriptor >= 0:
@@ -121,3 +124,7 @@ class LinuxTunDevice:
                 self._reactor.removeReader(self)
             descriptor, self._descriptor = self._descriptor, -1
             os.close(descriptor)
+
+
+def _ignore(reason: str) -> None:
+    """Nobody minds."""

@@ -143,6 +143,15 @@ class EndTests:
         assert scene.adapter.is_closed
         assert scene.source.logged_out == []
 
+    def test_an_adapter_that_is_gone_is_the_end(self) -> None:
+        scene = TunnelScene()
+        scene.adapter.on_lost("somebody removed it")
+        assert isinstance(error_of(scene), TunUnavailable)
+        assert str(error_of(scene)) == "somebody removed it"
+        assert scene.stream.is_closed
+        scene.adapter.on_lost("once more")
+        assert len(scene.ends) == 1
+
     def test_what_comes_after_the_end_is_nothing(self) -> None:
         scene = TunnelScene()
         scene.run(scene.tunnel.disconnect())

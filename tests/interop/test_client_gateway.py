@@ -316,6 +316,16 @@ class SessionTests:
         assert refused.wait_for_end() == 3
         assert refused.find("log in again")
 
+    def test_a_device_that_somebody_removes_is_the_end(self, site: Site) -> None:
+        client = site.connect_ours()
+        before = client.namespace.run("ip", "route", "show", "default")
+        client.namespace.run("ip", "link", "del", client.device)
+        assert client.wait_for_end() == 1
+        assert client.find(f"anyvpn: the tun device {client.device} is gone")
+        assert client.namespace.run("ip", "route", "show", "default") == before
+        assert GATEWAY_ADDRESS not in client.namespace.run("ip", "route")
+        assert client.resolv_conf.read_text() == "nameserver 192.0.2.53\n"
+
     def test_nobody_there(self, site: Site) -> None:
         client = site.ours(server=f"{NAME}:{PORT + 1}")
         assert client.wait_for_end() == 1

@@ -251,6 +251,8 @@ class EndTests(NamespaceTestCase):
     @asynchronous
     async def test_nothing_is_left_when_the_process_inside_is_killed(self) -> None:
         adapter = await self.opened()
+        lost: list[str] = []
+        adapter.on_lost = lost.append
         await self.said(adapter, "setsid sleep 4713 & echo started")
         running = Deferred.fromCoroutine(adapter.run(["sleep", "4714"]))
         running.addErrback(lambda failure: failure.trap(TunUnavailable))
@@ -259,6 +261,7 @@ class EndTests(NamespaceTestCase):
         os.kill(int(child), signal.SIGKILL)
         self.assertIs(await running, TunUnavailable)
         await self.eventually(lambda: not processes("sleep 471[34]"), "all have ended")
+        self.assertEqual(lost[:1], ["the process of the network namespace is gone"])
         with self.assertRaises(TunUnavailable):
             await adapter.connect("10.1.1.1", 80, 5)
         await adapter.close()
