@@ -14,7 +14,7 @@ run: $(VENV)/.installed
 	@$(VENV)/bin/python -m demo.run $(ARGS)
 
 # Checks everything; needs root for the network namespaces of tests/interop
-test: $(VENV)/.installed-test
+test: $(VENV)/.installed-test $(VENV)/resolved
 	tools/install-packages $(TEST_PROGRAMS)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -26,6 +26,11 @@ docs: $(VENV)/.installed-test
 
 clean:
 	rm -rf $(VENV) docs/_build .mypy_cache .pytest_cache .ruff_cache
+
+# The package would take over this host's own /etc/resolv.conf
+$(VENV)/resolved: $(VENV)/.installed-test
+	tools/unpack-packages $@.new systemd-resolved libsystemd-shared
+	mv $@.new $@
 
 $(VENV)/.installed: pyproject.toml
 	tools/make-venv $(VENV) ""

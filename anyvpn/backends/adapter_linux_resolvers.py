@@ -48,12 +48,13 @@ class Resolvers:
         """
         servers = tuple(str(each) for each in granted.dns)
         search = tuple(each for each in granted.default_domain.split() if is_domain(each))
-        routed = tuple(each for each in granted.split_dns if is_domain(each))
-        wanted = (servers, (*search, *(f"~{each}" for each in routed)))
+        split = tuple(each for each in granted.split_dns if is_domain(each))
+        routed = tuple(f"~{each}" for each in split if each not in search)  # which are both
+        wanted = (servers, (*search, *routed))
         if wanted == self._applied or (not servers and self._applied is None):
             return
         if self.uses_resolved:
-            everything = () if routed else ("~.",)
+            everything = () if split else ("~.",)
             self._resolvectl("dns", self._device, *servers)
             self._resolvectl("domain", self._device, *wanted[1], *everything)
         else:
