@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -59,8 +60,20 @@ _OPTIONS = (
         "--external-browser", metavar="COMMAND", help="Program that opens a login's web page."
     ),
     click.option("--non-inter", is_flag=True, help="Ask nothing at the terminal."),
-    click.option("-c", "--certificate", type=_FILE, help="Client certificate: PEM or PKCS#12."),
-    click.option("-k", "--sslkey", type=_FILE, help="Its key, when in a file of its own."),
+    click.option(
+        "-c",
+        "--certificate",
+        type=_FILE,
+        multiple=True,
+        help="Client certificate: PEM or PKCS#12. Of several, the gateway's authorities choose.",
+    ),
+    click.option(
+        "-k",
+        "--sslkey",
+        type=_FILE,
+        multiple=True,
+        help="Its key, when in a file of its own; of several, in the order of the certificates.",
+    ),
     click.option("-p", "--key-password", metavar="TEXT", help="Passphrase of the key."),
     click.option("--mca-certificate", type=_FILE, help="User's certificate beside a machine's."),
     click.option("--mca-key", type=_FILE, help="Its key."),
@@ -219,14 +232,18 @@ def _credentials(
             return ""
         return str(click.prompt(prompt.rstrip(": "), hide_input=True, err=True, default=""))
 
-    if options["sslkey"] and not options["certificate"]:
-        raise ConfigurationError("--sslkey needs the --certificate that belongs to it")
-    if not options["certificate"]:
-        return (), None
-    first = load_credential(options["certificate"], options["sslkey"], ask)
+    certificates, keys = options["certificate"], options["sslkey"]
+    if len(keys) not in (0, len(certificates)):
+        raise ConfigurationError("--sslkey is given as often as --certificate, or not at all")
+    loaded = tuple(
+        load_credential(certificate, key, ask)
+        for certificate, key in zip_longest(certificates, keys)
+    )
     if not options["mca_certificate"]:
-        return (first,), None
-    return (load_credential(options["mca_certificate"], options["mca_key"], ask),), first
+        return loaded, None
+    if len(loaded) != 1:
+        raise ConfigurationError("--mca-certificate needs one --certificate: the machine's")
+    return (load_credential(options["mca_certificate"], options["mca_key"], ask),), loaded[0]
 
 
 def _resolve(entries: tuple[str, ...]) -> dict[str, str]:

@@ -96,7 +96,7 @@ class SettingsTests:
             (("--proxy", "http://:8080"), "is no proxy"),
             (("--proxy", "http://a:99999"), "is no proxy"),
             (("--dtls-ciphers", "RC4"), "--dtls-ciphers and --dtls12-ciphers: there is no 'RC4'"),
-            (("--sslkey", "key.pem"), "--sslkey needs the --certificate"),
+            (("--sslkey", "key.pem"), "--sslkey is given as often as --certificate"),
             (("--certificate", "/nowhere/a.pem"), "/nowhere/a.pem"),
         ],
     )
@@ -145,6 +145,19 @@ class CertificateTests:
         [credential] = settings.credentials
         assert "alice" in credential.subject
         assert settings.machine_credential is None
+
+    def test_there_may_be_several(self, tmp_path: Path) -> None:
+        paths = [str(self.write(tmp_path, name)) for name in ("alice", "bob")]
+        settings = read_settings(options("-c", paths[0], "-c", paths[1]))
+        assert len(settings.credentials) == 2
+        settings = read_settings(options("-c", paths[0], "-k", paths[0]))
+        assert len(settings.credentials) == 1
+
+    def test_a_users_beside_a_machines_needs_one_of_a_machine(self, tmp_path: Path) -> None:
+        path = str(self.write(tmp_path, "alice"))
+        for given in (("--mca-certificate", path), ("-c", path, "-c", path)):
+            with pytest.raises(ConfigurationError, match="needs one --certificate"):
+                read_settings(options(*given, "--mca-certificate", path))
 
     def test_with_a_second_the_first_is_the_machines(self, tmp_path: Path) -> None:
         machine, user = self.write(tmp_path, "laptop"), self.write(tmp_path, "alice")

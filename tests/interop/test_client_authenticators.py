@@ -165,6 +165,26 @@ class MachineTests:
         options = ("--authgroup", "machine", "--certificate", machine)
         assert site.connect("", stdin=(), options=options).ping(site.gateway.inner_addresses[0])
 
+    @pytest.mark.parametrize("names", [("mallory", "laptop7"), ("laptop7", "mallory", "alice")])
+    def test_of_several_the_gateways_authorities_choose(
+        self, site: Site, certificates: Path, names: tuple[str, ...]
+    ) -> None:
+        files = [part for name in names for part in ("-c", str(certificates / f"{name}.pem"))]
+        client = site.ours("", stdin=(), options=("--authgroup", "machine", *files))
+        client.wait_until_connected()
+        assert client.ping(site.gateway.inner_addresses[0])
+        assert logged_in(site, "laptop7")
+
+    def test_several_of_which_none_fits(self, site: Site, certificates: Path) -> None:
+        files = [
+            part
+            for name in ("mallory", "alice")
+            for part in ("-c", str(certificates / f"{name}.pem"))
+        ]
+        client = site.ours("", stdin=(), options=("--authgroup", "machine", *files))
+        assert client.wait_for_end() == 3
+        assert client.find("wants a client certificate"), client.output()
+
     def test_who_has_none_is_told(self, site: Site) -> None:
         client = site.ours("", stdin=(), options=("--authgroup", "machine"))
         assert client.wait_for_end() == 3
