@@ -69,6 +69,25 @@ class LostLink:
         assert client.inner_addresses == addresses
         assert client.ping(peer.address)
 
+    def test_the_token_of_a_killed_client_opens_its_tunnel_again(self, peer: Peer) -> None:
+        cookie = peer.log_in()
+        client = peer.connect_with(cookie)
+        addresses = client.inner_addresses
+        client.kill()
+        again = peer.connect_with(cookie)
+        assert again.inner_addresses == addresses
+        assert again.ping(peer.address)
+
+    def test_a_second_client_takes_the_tunnel_over(self, peer: Peer) -> None:
+        cookie = peer.log_in()
+        first = peer.connect_with(cookie)
+        addresses = first.inner_addresses
+        second = peer.connect_with(cookie, host=2)
+        assert second.inner_addresses == addresses
+        assert first.wait_for_end() == 0
+        assert first.find("Disconnected: the gateway ended the session")
+        assert second.ping(peer.address)
+
     def test_asked_to_reconnect(self, peer: Peer) -> None:
         client = peer.connect()
         client.wait_for_dtls()
