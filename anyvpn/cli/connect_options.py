@@ -230,7 +230,8 @@ def _credentials(
             return str(given)
         if options["non_inter"]:
             return ""
-        return str(click.prompt(prompt.rstrip(": "), hide_input=True, err=True, default=""))
+        text = prompt.rstrip(": ")
+        return str(click.prompt(text, hide_input=True, err=True, default="", show_default=False))
 
     certificates, keys = options["certificate"], options["sslkey"]
     if len(keys) not in (0, len(certificates)):

@@ -95,6 +95,18 @@ class LostLink:
         client.wait_for("connected: again")
         assert client.ping(peer.address)
 
+    def test_a_client_that_slept_comes_back(self, peer: Peer) -> None:
+        """As a laptop that was shut: the gateway has given the link up meanwhile."""
+        client = peer.connect()
+        client.wait_for_dtls()
+        addresses = client.inner_addresses
+        client.namespace.run("pkill", "-STOP", "-f", f"anyvpn.cli.main.*{client.directory} ")
+        time.sleep(4 * DPD_S)
+        client.namespace.run("pkill", "-CONT", "-f", f"anyvpn.cli.main.*{client.directory} ")
+        client.wait_for("connected: again", limit_s=30)
+        assert client.inner_addresses == addresses
+        assert client.ping(peer.address)
+
     def test_another_address(self, peer: Peer) -> None:
         host = peer.clients.network.host(12)
         client = peer.connect(host=12)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -18,6 +15,7 @@ import pytest
 from anyvpn.testing.programs import Program, wait_until
 from tests.interop.gateway import NAME, PASSWORD, PORT
 from tests.interop.network import GATEWAY_ADDRESS
+from tests.interop.terminal import Terminal
 from tests.interop.test_client_without_root import (  # noqa: F401 - fixtures
     NOBODY,
     WEB_PORT,
@@ -28,7 +26,7 @@ from tests.interop.test_client_without_root import (  # noqa: F401 - fixtures
 
 DOCS = Path(__file__).parents[2] / "docs" / "tutorials"
 LONGEST_EXAMPLE_LINES = 30
-TERMINAL_TIME_S = 20.0
+PATIENCE_S = 20.0
 
 RESOLVER = """
 import socket, sys
@@ -119,57 +117,17 @@ def wait_for_foreground(command: str) -> None:
     wait_until(lambda: has_terminal(command), f"{command} has the terminal", limit_s=20)
 
 
-class Terminal:
-    """A command at a terminal of its own, in the namespace of a user's host."""
-
-    def __init__(self, user: AsNobody, command: list[str]) -> None:
-        self._process, self._descriptor = pty.fork()
-        if self._process == 0:
-            os.chdir(user.directory)
-            whole = user.namespace.command([*NOBODY, *command])
-            os.execvpe(whole[0], whole, user.environment)
-        self.shown = b""
-
-    def type(self, text: str) -> None:
-        os.write(self._descriptor, text.encode())
-
-    def wait_for(self, pattern: bytes) -> None:
-        """What is found is taken away, so that the next wait is for something new."""
-        ends_at_s = time.monotonic() + TERMINAL_TIME_S
-        while (found := re.search(pattern, self.shown)) is None:
-            ready, _, _ = select.select([self._descriptor], [], [], ends_at_s - time.monotonic())
-            assert ready, (pattern, self.shown)
-            self.shown += os.read(self._descriptor, 1000)
-        self.shown = self.shown[found.end() :]
-
-    def wait_for_end(self) -> int:
-        ends_at_s = time.monotonic() + TERMINAL_TIME_S
-        while True:
-            found, status = os.waitpid(self._process, os.WNOHANG)
-            if found:
-                os.close(self._descriptor)
-                return os.waitstatus_to_exitcode(status)
-            assert time.monotonic() < ends_at_s, self.shown
-            if select.select([self._descriptor], [], [], 0.05)[0]:
-                try:
-                    self.shown += os.read(self._descriptor, 1000)
-                except OSError:
-                    time.sleep(0.05)  # everybody has closed it
-
-
 class TerminalTests:
     def terminal(self, user: AsNobody, *command: str) -> Terminal:
         """`anyvpn run` in a shell that has job control, as users have it."""
         password = user.directory / "password"
         password.write_text(f"{PASSWORD}\n")
-        return Terminal(
-            user,
-            [
-                *(sys.executable, "-m", "anyvpn.cli.main", "run", f"https://{NAME}:{PORT}"),
-                *("--user", "alice", "--password-file", str(password), "--cafile"),
-                *(str(user.ca_file), "--resolve", f"{NAME}:{GATEWAY_ADDRESS}", "--", *command),
-            ],
-        )
+        whole = [
+            *(*NOBODY, sys.executable, "-m", "anyvpn.cli.main", "run", f"https://{NAME}:{PORT}"),
+            *("--user", "alice", "--password-file", str(password), "--cafile"),
+            *(str(user.ca_file), "--resolve", f"{NAME}:{GATEWAY_ADDRESS}", "--", *command),
+        ]
+        return Terminal(user.namespace.command(whole), user.environment, user.directory)
 
     def test_a_shell_has_job_control(self, nobody: AsNobody) -> None:  # noqa: F811
         terminal = self.terminal(nobody, "bash", "--norc", "--noprofile", "-i")
@@ -218,7 +176,7 @@ def processes(command: str) -> str:
 
 
 def wait_for_process(command: str) -> None:
-    ends_at_s = time.monotonic() + TERMINAL_TIME_S
+    ends_at_s = time.monotonic() + PATIENCE_S
     while not processes(command):
         assert time.monotonic() < ends_at_s, command
         time.sleep(0.02)
