@@ -18,6 +18,12 @@ client = ServiceMaker(  # type: ignore[no-untyped-call]  # Twisted has no types 
     "anyvpn-client",
 )
 
+authenticator_cred = Backend(
+    "authenticator",
+    "cred",
+    "anyvpn.backends.authenticator_cred",
+    "any checker of twisted.cred, by its strcred string",
+)
 authenticator_password_file = Backend(
     "authenticator",
     "password_file",
