@@ -290,10 +290,13 @@ def _proxy(options: Options) -> ProxySettings | None:
         raise ConfigurationError(
             f"{text!r} is no proxy; write http://host:port or socks5://user:password@host:port"
         )
-    return ProxySettings(
-        kind="http" if parts.scheme == "http" else "socks5",
-        host=parts.hostname,
-        port=port or _PROXY_PORTS[parts.scheme],
-        username=unquote(parts.username or ""),
-        password=unquote(parts.password or ""),
-    )
+    try:
+        return ProxySettings(
+            kind="http" if parts.scheme == "http" else "socks5",
+            host=parts.hostname,
+            port=port or _PROXY_PORTS[parts.scheme],
+            username=unquote(parts.username or ""),
+            password=unquote(parts.password or ""),
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"--proxy: {error}") from None

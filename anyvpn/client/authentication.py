@@ -60,6 +60,7 @@ _FORM_HEADERS: Headers = ((b"Content-Type", b"application/x-www-form-urlencoded"
 _PAD_BLOCK_BYTES = 64
 _REDIRECTS = (301, 302, 303, 307, 308)
 _EXTERNAL_BROWSER = "single-sign-on-external-browser"
+_OUR_SERVICES = frozenset({"", "user"})  # the others' are modules that this client has not
 _MULTIPLE_CERTIFICATES = "multiple-cert"
 
 # Ours
@@ -256,6 +257,7 @@ class Authentication:
         if self._certificate_rounds > 2:
             raise LoginDenied("the gateway wants a client certificate, or another one than ours")
         self._session.close()
+        self._dialer.is_wanted = True
         has_one = self._dialer.credential is not None or self._dialer.may_choose
         refused = self._certificate_rounds == 2 or not has_one
         if refused:
@@ -338,7 +340,11 @@ class Authentication:
         certificate = session.accepted
         announced = message.server_cert_hash
         hints = session.cookies.get(HINTS_COOKIE, "")
-        profiles = tuple(each for each in message.profiles if each.kind == "profile")
+        profiles = tuple(
+            each
+            for each in message.profiles
+            if each.kind == "profile" and each.service in _OUR_SERVICES
+        )
         if hints:
             told = read_webvpnc(hints)
             announced = announced or told.server_cert_hash

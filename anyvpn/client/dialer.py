@@ -42,6 +42,8 @@ class Dialer:
         self.credential: ClientCredential | None = settings.machine_credential
         if self.credential is None and len(settings.credentials) == 1:
             [self.credential] = settings.credentials
+        self.is_wanted = False
+        """Whether the gateway has asked for a certificate outside TLS: then names are no matter."""
         self._contexts: dict[bool, SSL.Context] = {}
         self._proxy_address = ""
         """Where the proxy was last: inside the tunnel its name may mean nothing."""
@@ -133,7 +135,7 @@ class Dialer:
     def _choose(self, tls: SSL.Connection) -> bool:
         """Take the certificate that the gateway asks for; gives whether there is one."""
         names = tls.get_client_ca_list()
-        if not names:
+        if not names and not self.is_wanted:
             return False
         self.credential = choose_credential(self._settings.credentials, names)
         if self.credential is not None:

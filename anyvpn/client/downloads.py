@@ -20,6 +20,7 @@ from anyvpn.errors import GatewayUnreachable, PeerError, ProfileUnavailable
 from anyvpn.model.authentication import Manifest
 from anyvpn.model.client_events import ClientEvent, Phase, PhaseEntered, ProfileStored
 from anyvpn.model.client_profile import ClientProfile
+from anyvpn.wire.cookies import SESSION_COOKIE
 from anyvpn.wire.downloads import read_path
 
 log = Logger()
@@ -48,6 +49,7 @@ async def download_profiles(
     tell(PhaseEntered(Phase.DOWNLOADER, f"{len(login.profiles)} profile(s)"))
     session = new_session(login.url)
     session.cookies.update(login.cookies)
+    session.cookies[SESSION_COOKIE] = login.token  # which may have come in the document alone
     try:
         for manifest in login.profiles:
             try:
@@ -84,7 +86,9 @@ async def _download(
             f"the profile {name} cannot be had: {answer.status} {answer.reason}".rstrip()
         )
     profile = ClientProfile(name, answer.body)
-    if manifest.sha1 and profile.sha1 != manifest.sha1.upper():
+    if not manifest.sha1:
+        raise ProfileUnavailable(f"the profile {name} is announced without a SHA-1")
+    if profile.sha1 != manifest.sha1.upper():
         raise ProfileUnavailable(f"the profile {name} is not the one that was announced (SHA-1)")
     path = store.store(login.url.host, profile)
     tell(ProfileStored(name, str(path or ""), is_new=True))

@@ -85,13 +85,13 @@ def _is_asked(field: Field | Choice, group: Option | None) -> bool:
         return False
     if group is not None and group.without_credentials:
         return False
-    if not field.second:
+    if not field.second or group is None:
         return True
-    if group is not None and not group.second:
+    if not group.second:
         return False
-    if field.name == SECOND_USER_FIELD and group is not None and group.secondary_username:
+    if field.name == SECOND_USER_FIELD and group.secondary_username:
         return group.secondary_username_editable
-    return group is not None
+    return True
 
 
 def _texts_in(answer: Answer) -> FormAnswers:

@@ -9,6 +9,8 @@ Source: protocol reference, sections 9.3 and 13.
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
+from ipaddress import IPv4Network, IPv6Network
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -32,8 +34,20 @@ from anyvpn.wire.cstp import GOODBYE_BY_USER, Goodbye, PacketKind, read_goodbye,
 
 log = Logger()
 
+
+# From the protocol (protocol reference, section 9.3)
+class Farewell(Enum):
+    """What a client says with its goodbye."""
+
+    OURS = "Aborted by caller"
+    ANSWER = "Server request"
+
+
 # Ours
+EVERYTHING = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 SHORTEST_LOOK_S = 0.05
+SHORTEST_REKEY_S = 5.0
+"""New keys take a connection and a handshake, which no gateway can ask for without end."""
 NEVER_S = float("inf")
 TUNNEL_ID = 1
 """A client's engine has one tunnel."""
@@ -166,9 +180,9 @@ class Link:
         """Ask the gateway for a sign of life now, on the channel in use."""
         self._engine.send_control(TUNNEL_ID, self.channel, PacketKind.DPD_REQUEST, b"")
 
-    def say_goodbye(self, text: str) -> None:
+    def say_goodbye(self, farewell: Farewell) -> None:
         """End the session at the gateway: nobody comes back."""
-        goodbye = write_goodbye(Goodbye(GOODBYE_BY_USER, text))
+        goodbye = write_goodbye(Goodbye(GOODBYE_BY_USER, farewell.value))
         self._engine.send_control(TUNNEL_ID, ChannelName.CSTP, PacketKind.DISCONNECT, goodbye)
 
     def end(self) -> None:
@@ -304,4 +318,4 @@ def _rekey_s(granted: TunnelSettings) -> float:
     times_s = [granted.rekey_s] if granted.rekey_method != "none" else []
     if granted.dtls is not None and granted.dtls.rekey_method == "ssl":
         times_s.append(granted.dtls.rekey_s)
-    return min((each for each in times_s if each), default=NEVER_S)
+    return min((max(each, SHORTEST_REKEY_S) for each in times_s if each), default=NEVER_S)

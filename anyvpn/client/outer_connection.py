@@ -86,6 +86,8 @@ async def _dial(
         raise GatewayUnreachable(
             f"{what}{host}: there is no such host, or no resolver that knows it"
         ) from None
+    except ValueError:
+        raise GatewayUnreachable(f"{what}{host}: this is no name of a host") from None
     except ConnectError as error:
         why = os.strerror(error.osError) if isinstance(error.osError, int) else "no answer in time"
         raise GatewayUnreachable(f"{what}{host} port {port}: {why}") from None

@@ -75,14 +75,22 @@ class ProfileStore:
 
     def servers(self) -> tuple[ServerEntry, ...]:
         """All servers that the stored profiles name, in the order of gateways and profiles."""
-        return tuple(server for settings in self._all() for server in settings.servers)
+        return tuple(
+            server for _, settings in self._all_with_folders() for server in settings.servers
+        )
 
     def find_server(self, name: str) -> ServerEntry | None:
-        """The server that a user calls by this name, with the profile's own backups after its."""
+        """The server that a user calls by this name, with the profile's own backups after its.
+
+        What may be the address of a host is no name of another: no gateway's profile says where
+        another gateway is.
+        """
         wanted = name.casefold()
-        for settings in self._all():
+        is_address = any(each in name for each in ".:/")
+        for folder, settings in self._all_with_folders():
             for server in settings.servers:
-                if server.name.casefold() == wanted:
+                is_own = folder == _folder(wanted) or _host_of(server.address) == wanted
+                if server.name.casefold() == wanted and (is_own or not is_address):
                     backups = server.backup_addresses + tuple(
                         each
                         for each in settings.backup_addresses
@@ -97,16 +105,11 @@ class ProfileStore:
                     )
         return None
 
-    def settings_of(self, host: str) -> ClientProfileSettings | None:
-        """What the first profile of this gateway asks of its clients."""
-        if self._directory is None:
-            return None
-        return next(self._read(self._directory / _folder(host)), None)
-
-    def _all(self) -> Iterator[ClientProfileSettings]:
+    def _all_with_folders(self) -> Iterator[tuple[str, ClientProfileSettings]]:
         if self._directory is not None and self._directory.is_dir():
             for folder in sorted(self._directory.iterdir()):
-                yield from self._read(folder)
+                for settings in self._read(folder):
+                    yield folder.name, settings
 
     @staticmethod
     def _read(folder: Path) -> Iterator[ClientProfileSettings]:
@@ -133,3 +136,7 @@ class ProfileStore:
 
 def _folder(host: str) -> str:
     return _FOLDER_CHARACTERS.sub("_", host.lower()).lstrip(".") or "_"
+
+
+def _host_of(address: str) -> str:
+    return address.partition("/")[0].partition(":")[0].casefold()

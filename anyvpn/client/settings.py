@@ -23,6 +23,10 @@ def default_description() -> ClientDescription:
     return ClientDescription(user_agent=USER_AGENT, version=f"v{__version__}", platform="linux-64")
 
 
+# From RFC 1928 and RFC 1929
+_LONGEST_PROXY_TEXT_BYTES = 255
+
+
 @dataclass(frozen=True, slots=True)
 class ProxySettings:
     """A proxy on the way to the gateway: HTTP CONNECT, or SOCKS5 with names looked up there."""
@@ -33,6 +37,11 @@ class ProxySettings:
     port: int
     username: str = ""
     password: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        longest = max(len(each.encode()) for each in (self.host, self.username, self.password))
+        if longest > _LONGEST_PROXY_TEXT_BYTES:
+            raise ValueError("a proxy's host, user name and password have at most 255 bytes each")
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,8 @@ class _Watched:
     faults: dict[str, None] = field(default_factory=dict)
     verdict: AcceptedCertificate | None = None
     refusal: GatewayUntrusted | None = None
+    is_new: bool = False
+    """Met for the first time in this very handshake."""
 
 
 class GatewayTrust:
@@ -247,14 +249,15 @@ class GatewayTrust:
         before = known.find(watched.host, watched.port)
         if not before:
             known.add(watched.host, watched.port, shown.pin)
-            return f"{why}; its key is trusted from now on"
-        if not hmac.compare_digest(before, shown.pin):
+            watched.is_new = True
+        elif not hmac.compare_digest(before, shown.pin):
             raise GatewayUntrusted(
                 f"the key of this gateway has changed since it was first met ({why}): somebody "
                 "may be in between",
                 shown.pin,
             )
-        return ""
+        # Asked more than once in a handshake, of which the first has made it known
+        return f"{why}; its key is trusted from now on" if watched.is_new else ""
 
 
 def _is_for(leaf: x509.Certificate, name: str) -> bool:

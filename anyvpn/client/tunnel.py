@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -18,19 +17,19 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from anyvpn.client.adapter_changes import AdapterChanges
 from anyvpn.client.datagrams import GatewayDatagrams
-from anyvpn.client.link import TUNNEL_ID, Link
+from anyvpn.client.link import EVERYTHING, TUNNEL_ID, Farewell, Link
 from anyvpn.client.login import Login
 from anyvpn.client.outcome import Outcome
 from anyvpn.client.settings import ClientSettings
 from anyvpn.client.tunnel_request import OpenedTunnel, adapter_settings, first_mtu
-from anyvpn.client.tunnel_source import ClientReactor, TunnelSource
+from anyvpn.client.tunnel_source import ClientReactor, TunnelSource, reopen
 from anyvpn.client.tunnel_status import TunnelStatus
 from anyvpn.errors import (
     AnyvpnError,
     ClientError,
     GatewayUnreachable,
-    GatewayUntrusted,
     PeerError,
     TokenRejected,
     TunnelRefused,
@@ -51,19 +50,14 @@ from anyvpn.model.client_events import (
     TunnelReady,
 )
 from anyvpn.model.events import Counters
-from anyvpn.model.reconnection import retry_delays
+from anyvpn.model.reconnection import Tries
 from anyvpn.model.tunnel_settings import LARGEST_TUNNEL_MTU_BYTES, TunnelSettings
 from anyvpn.packets.engine import PythonPacketEngine
 
 log = Logger()
 
-# From the protocol (protocol reference, section 9.3)
-GOODBYE_TEXT = "Aborted by caller"
-ANSWER_TO_GOODBYE_TEXT = "Server request"
-
 # Ours
 REKEY_AGAIN_AFTER_S = 60.0
-EVERYTHING = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 
 
 @implementer(IPacketObserver)
@@ -95,29 +89,51 @@ class VPNTunnel:
         self._counters_before = Counters()
         self._connected_at_s = 0.0
         self._reconnects = 0
-        self._applied: AdapterSettings
+        self._tries = Tries(settings.reconnect_time_s)
+        self._link_began_at_s = 0.0
+        self._takes_keys = False
+        self._goodbye = ""
+        self._changes: AdapterChanges
         self._work: Deferred[None] | None = None
-        self._applying: Deferred[None] | None = None
         self._ending = False
         self._outcome = Outcome()
 
     async def start(self, opened: OpenedTunnel, adapters: IAdapterBackend) -> None:
         """Bring the adapter up and move packets. Raises: TunUnavailable."""
         self._take(opened)
-        self._applied = self._adapter_settings(first_mtu(opened))
+        settings = self._adapter_settings(first_mtu(opened))
         try:
-            self.adapter = await adapters.open(self._applied)
+            self.adapter = await adapters.open(settings)
         except BaseException:
             opened.stream.abort("closed here")
             raise
         self.adapter.on_lost = self._adapter_lost
+        self._changes = AdapterChanges(
+            self.adapter,
+            settings,
+            lambda: self._adapter_settings(self._link.mtu_bytes),
+            tell=self._tell,
+            failed=self._failed,
+        )
+        try:
+            self._go(opened)
+        except BaseException:
+            opened.stream.abort("closed here")
+            self._engine.stop()
+            self._datagrams.close()
+            await self.adapter.close()
+            raise
+
+    def _go(self, opened: OpenedTunnel) -> None:
         self._engine = PythonPacketEngine(
             self._reactor, self.adapter, self._datagrams, follows_client=False
         )
         self._engine.start()
         self._attach()
         self._connected_at_s = self._reactor.seconds()
-        ready = TunnelReady(self.settings, self.adapter.name, self._applied.mtu_bytes, opened.tls)
+        ready = TunnelReady(
+            self.settings, self.adapter.name, self._changes.applied.mtu_bytes, opened.tls
+        )
         self._tell(ready)
         self._begin_link(opened)
 
@@ -144,7 +160,7 @@ class VPNTunnel:
             cipher=link.cipher,
             tls=link.tls,
             device=self.adapter.name,
-            mtu_bytes=self._applied.mtu_bytes,
+            mtu_bytes=self._changes.applied.mtu_bytes,
             settings=self.settings,
             counters=self._counters_before.plus(self._engine.counters(TUNNEL_ID)),
             round_trip_s=0.0 if activity is None else activity.round_trip_s,
@@ -159,6 +175,7 @@ class VPNTunnel:
 
     def reconnect_now(self) -> None:
         """Give the link up and take another one, as when the network has changed."""
+        self._tries.begin_anew()
         self._lose_link("asked to reconnect")
 
     async def wait_closed(self) -> str:
@@ -170,7 +187,7 @@ class VPNTunnel:
 
     async def disconnect(self) -> None:
         """Say goodbye, log out, undo everything; disconnecting twice does no harm."""
-        await self._end("disconnected by the user", goodbye=GOODBYE_TEXT)
+        await self._end("disconnected by the user", goodbye=Farewell.OURS)
 
     async def detach(self) -> None:
         """Undo everything here, and leave the session at the gateway for somebody else."""
@@ -187,10 +204,10 @@ class VPNTunnel:
         """The gateway has ended the session, unless it has just moved to a new link."""
         if link is not self._link or self._ending:
             return
-        if self._work is not None and self._link_is_up:
-            self._link_is_up = False  # a CONNECT is under way, and takes the session over
+        if self._takes_keys:  # a CONNECT is under way, and takes the session over
+            self._link_is_up, self._goodbye = False, reason
             return
-        self._start_end(reason, goodbye=ANSWER_TO_GOODBYE_TEXT)
+        self._start_end(reason, goodbye=Farewell.ANSWER)
 
     def channel_changed(self, link: Link, reason: str) -> None:
         """Tell the user."""
@@ -201,8 +218,8 @@ class VPNTunnel:
         """Set the adapter up anew when the MTU is another; without DTLS, tell it in any case."""
         if link is not self._link or self._ending:
             return
-        if link.mtu_bytes != self._applied.mtu_bytes:
-            self._apply(reason)
+        if link.mtu_bytes != self._changes.applied.mtu_bytes:
+            self._changes.make(reason)
         elif link.suite is None:
             self._tell(AdapterChanged(link.mtu_bytes, reason))
 
@@ -239,9 +256,14 @@ class VPNTunnel:
             random=self._random,
         )
         self._link_is_up = True
+        self._link_began_at_s = self._reactor.seconds()
         if link.is_trying_dtls:
             self._tell(PhaseEntered(Phase.DTLS, "data goes over TLS meanwhile"))
-        link.begin()
+        try:
+            link.begin()
+        except BaseException:
+            link.end()
+            raise
         return link
 
     def _replace_link(self, opened: OpenedTunnel) -> None:
@@ -253,8 +275,8 @@ class VPNTunnel:
             self._counters_before = self._counters_before.plus(self._engine.counters(TUNNEL_ID))
             self._attach()
         link = self._begin_link(opened)
-        if self._adapter_settings(link.mtu_bytes) != self._applied:
-            self._apply("the gateway grants other settings than before")
+        if self._adapter_settings(link.mtu_bytes) != self._changes.applied:
+            self._changes.make("the gateway grants other settings than before")
 
     def _attach(self) -> None:
         self._engine.attach(
@@ -271,29 +293,36 @@ class VPNTunnel:
 
     async def _take_new_keys(self, link: Link) -> None:
         """A new link beside the old one, which stays if there is none to be had."""
+        self._takes_keys, self._goodbye = True, ""
         try:
             opened = await self._source.open_link(self.login, self.settings.lease.addresses)
         except (ClientError, PeerError) as error:
+            self._takes_keys = False
             log.warn("No new keys: {why}", why=error)
             if self._link_is_up:
                 link.new_keys_in(REKEY_AGAIN_AFTER_S)
+            elif self._goodbye and isinstance(error, TokenRejected):
+                self._start_end(self._goodbye)  # that was no takeover
             else:
                 await self._get_back(str(error))
             return
+        self._takes_keys = False
         self._replace_link(opened)
         self._tell(PhaseEntered(Phase.CONNECTED, "with new keys"))
 
     async def _get_back(self, reason: str) -> None:
         """Try until there is a link again, or the time for it is up."""
-        began_at_s = self._reactor.seconds()
+        self._tries.link_lost(self._reactor.seconds() - self._link_began_at_s)
         why: AnyvpnError | None = None
-        for attempt, delay_s in enumerate(retry_delays(), 1):
-            waited_s = self._reactor.seconds() - began_at_s
-            if why is not None and waited_s + delay_s > self._client_settings.reconnect_time_s:
+        while True:
+            next_try = self._tries.next_try(self._reactor.seconds())
+            if next_try is None:
+                lost_s = self._tries.lost_for_s(self._reactor.seconds())
                 raise GatewayUnreachable(
-                    f"the tunnel could not be got back within {waited_s:.0f} s: {why}"
+                    f"the tunnel could not be got back within {lost_s:.0f} s: {why or reason}"
                 ) from why
-            self._tell(Retrying(reason if why is None else str(why), attempt, delay_s))
+            attempt, delay_s = next_try
+            self._tell(Retrying(str(why or reason), attempt, delay_s))
             if delay_s:
                 await deferLater(self._reactor, delay_s)
             try:
@@ -306,36 +335,15 @@ class VPNTunnel:
         self._tell(PhaseEntered(Phase.CONNECTED, "again"))
 
     async def _reopen(self) -> OpenedTunnel:
-        """One try; a session that the gateway has forgotten takes a new login."""
+        """One try."""
         await self.adapter.prepare_reconnect()
         self._tell(PhaseEntered(Phase.RECONNECTING))
-        wishes = self.settings.lease.addresses
-        try:
-            return await self._source.open_link(self.login, wishes)
-        except (TokenRejected, GatewayUntrusted) as error:
-            # A certificate that was renewed is looked at anew, by all rules
-            log.info("A new login is needed: {why}", why=error)
-        self.login = await self._source.log_in()
-        return await self._source.open_link(self.login, wishes)
+        self.login, opened = await reopen(self._source, self.login, self.settings)
+        return opened
 
     def _adapter_settings(self, mtu_bytes: int) -> AdapterSettings:
         assert self._opened is not None, "not started"
         return adapter_settings(self._opened, mtu_bytes, self.login.url.host)
-
-    def _apply(self, reason: str) -> None:
-        """Set the adapter up as it should be, one change after the other."""
-        if self._applying is None or self._applying.called:
-            self._applying = Deferred.fromCoroutine(self._apply_now(reason))
-            self._applying.addErrback(self._failed)
-
-    async def _apply_now(self, reason: str) -> None:
-        while not self._ending:
-            wanted = self._adapter_settings(self._link.mtu_bytes)
-            if wanted == self._applied:
-                break
-            await self.adapter.apply(wanted)
-            self._applied = wanted
-            self._tell(AdapterChanged(wanted.mtu_bytes, reason))
 
     # --- work in the background, and the end ----------------------------------------------------
 
@@ -360,11 +368,11 @@ class VPNTunnel:
             log.failure("The tunnel breaks down", failure)
         self._start_end(failure)
 
-    def _start_end(self, outcome: str | Failure, goodbye: str = "") -> None:
+    def _start_end(self, outcome: str | Failure, goodbye: Farewell | None = None) -> None:
         ending = Deferred.fromCoroutine(self._end(outcome, goodbye))
         ending.addErrback(lambda failure: log.failure("The tunnel does not end well", failure))
 
-    async def _end(self, outcome: str | Failure, goodbye: str = "") -> None:
+    async def _end(self, outcome: str | Failure, goodbye: Farewell | None = None) -> None:
         if self._ending:
             with suppress(AnyvpnError):
                 await self.wait_closed()
@@ -373,9 +381,9 @@ class VPNTunnel:
         if goodbye and self._link_is_up:
             self._link.say_goodbye(goodbye)
         self._link_is_up = False
-        for task in (self._work, self._applying):
-            if task is not None:
-                task.cancel()
+        self._changes.stop()
+        if self._work is not None:
+            self._work.cancel()
         self._counters_before = self._counters_before.plus(self._engine.counters(TUNNEL_ID))
         self._link.end()
         self._engine.stop()
@@ -383,8 +391,10 @@ class VPNTunnel:
         try:
             await self.adapter.close()
         finally:
-            if goodbye == GOODBYE_TEXT:
-                await self._source.log_out(self.login)
-            reason = outcome if isinstance(outcome, str) else outcome.getErrorMessage()
-            self._tell(Disconnected(reason))
-            self._outcome.tell(outcome)
+            try:
+                if goodbye is Farewell.OURS:
+                    await self._source.log_out(self.login)
+            finally:
+                reason = outcome if isinstance(outcome, str) else outcome.getErrorMessage()
+                self._tell(Disconnected(reason))
+                self._outcome.tell(outcome)

@@ -161,7 +161,7 @@ async def _request_tunnel(
         tell(Traffic("received", f"{answer.status}\n{masked_headers(answer.headers)}"))
     if answer.status != 200:
         raise _refusal(answer)
-    granted = read_settings(answer.headers)
+    granted = _without_unasked_dtls(read_settings(answer.headers), offer)
     _check_granted(granted, offer)
     for name, value in granted.other_headers:
         log.debug("{name}: {value} is of no use here", name=name, value=value)
@@ -178,6 +178,19 @@ def _refusal(answer: Answer) -> TokenRejected | TunnelRefused:
     )
 
 
+def _without_unasked_dtls(granted: TunnelSettings, offer: TunnelOffer) -> TunnelSettings:
+    """Some gateways name a suite whether one was offered or not (protocol reference, 12.0)."""
+    dtls = granted.dtls
+    if dtls is None:
+        return granted
+    offered = offer.dtls_suites if dtls.header == DTLS_HEADER else offer.dtls12_suites
+    if dtls.suite in offered:
+        return granted
+    if offer.wants_dtls:
+        log.warn("The gateway chooses a DTLS suite that was not offered; there is no DTLS")
+    return replace(granted, dtls=None)
+
+
 def _check_granted(granted: TunnelSettings, offer: TunnelOffer) -> None:
     """Raises PeerError: what was not asked for."""
     families = {each.version for each in granted.lease.addresses}
@@ -188,9 +201,6 @@ def _check_granted(granted: TunnelSettings, offer: TunnelOffer) -> None:
     dtls = granted.dtls
     if dtls is None:
         return
-    offered = offer.dtls_suites if dtls.header == DTLS_HEADER else offer.dtls12_suites
-    if dtls.suite not in offered:
-        raise PeerError("the gateway chooses a DTLS suite that was not offered")
     if dtls.encoding and dtls.encoding not in offer.dtls_encodings:
         raise PeerError("the gateway compresses DTLS in a way that was not offered")
 

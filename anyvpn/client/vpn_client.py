@@ -25,7 +25,7 @@ from anyvpn.client.settings import ClientSettings
 from anyvpn.client.tunnel import VPNTunnel
 from anyvpn.client.tunnel_request import OpenedTunnel, open_tunnel
 from anyvpn.client.tunnel_source import ClientReactor
-from anyvpn.errors import AnyvpnError, ConfigurationError
+from anyvpn.errors import AnyvpnError, ConfigurationError, GatewayUnreachable
 from anyvpn.interfaces import IAdapterBackend, IResponder
 from anyvpn.model.authentication import ClientMessage, ClientMessageKind
 from anyvpn.model.client_events import ClientEvent, Phase, PhaseEntered
@@ -74,16 +74,19 @@ class VPNClient:
         self._store = ProfileStore(self._settings.profile_directory)
         self._login_session: HTTPSession | None = None
 
-    async def authenticate(self) -> Login:
+    async def authenticate(self, address: str = "") -> Login:
         """Phases 1 to 3: from the TLS handshake to the session token.
+
+        `address` is tried before the gateway's name is looked up, which may take the VPN itself.
 
         Raises: GatewayUnreachable, GatewayUntrusted, LoginDenied, LoginAborted, PeerError.
         """
         self._close_login_session()
         self._tell(PhaseEntered(Phase.TLS, str(self.url)))
         session = self._new_session(self.url)
+        session.address = address
         try:
-            await session.connection()
+            await self._connect(session)
             authentication = Authentication(
                 session, self._dialer, self._responder, self._settings, self._tell
             )
@@ -118,9 +121,9 @@ class VPNClient:
 
     # --- what tunnels ask for (TunnelSource) --------------------------------------------------
 
-    async def log_in(self) -> Login:
+    async def log_in(self, address: str = "") -> Login:
         """Phases 1 to 4. Raises: what `authenticate` raises, ProfileUnavailable."""
-        login = await self.authenticate()
+        login = await self.authenticate(address)
         try:
             await download_profiles(
                 login,
@@ -172,6 +175,16 @@ class VPNClient:
             session.close()
 
     # --- within -------------------------------------------------------------------------------
+
+    @staticmethod
+    async def _connect(session: HTTPSession) -> None:
+        try:
+            await session.connection()
+        except GatewayUnreachable:
+            if not session.address:
+                raise
+            session.address = ""
+            await session.connection()
 
     def _tell(self, event: ClientEvent) -> None:
         """Whoever follows may fail; the tunnel does not."""

@@ -19,6 +19,7 @@ from anyvpn.client.vpn_client import VPNClient
 from anyvpn.errors import ConfigurationError
 from anyvpn.interfaces import IInnerNetwork
 from anyvpn.tap.client_config import read_client_config
+from anyvpn.tap.client_service import log_event
 
 
 class EndpointReactor(SharedReactor, IReactorSocket):
@@ -67,6 +68,7 @@ def _share(reactor: EndpointReactor, file: Path, linger_s: float) -> SharedTunne
             set_up.responder,
             set_up.adapters,
             set_up.settings,
+            on_event=log_event,
         )
         tunnel = await client.connect()
         if not IInnerNetwork.providedBy(tunnel.adapter):

@@ -43,7 +43,7 @@ class Socks5ClientExchange:
         self._request = bytes((VERSION, _CONNECT, 0)) + _address(host) + port.to_bytes(2, "big")
         self._login = b""
         if username:
-            self._login = bytes((_LOGIN_VERSION,)) + _text(username) + _text(password)
+            self._login = bytes((_LOGIN_VERSION,)) + _text(username) + _text(password, least=0)
         self._rest = b""
         self._expects = self._method_chosen
 
@@ -121,8 +121,8 @@ def _address(host: str) -> bytes:
     return bytes((_IPV4 if isinstance(address, IPv4Address) else _IPV6,)) + address.packed
 
 
-def _text(text: str) -> bytes:
+def _text(text: str, least: int = 1) -> bytes:
     encoded = text.encode()
-    if not 1 <= len(encoded) <= _LONGEST_TEXT_BYTES:
+    if not least <= len(encoded) <= _LONGEST_TEXT_BYTES:
         raise ValueError("SOCKS carries texts of 1 to 255 bytes")
     return bytes((len(encoded),)) + encoded

@@ -207,7 +207,7 @@ class _Answer:
         port = read_number(port_text, 0xFFFF) if port_text else 0
         if port is None:
             raise MalformedMessage("the gateway gives a DTLS port that cannot be")
-        if suite == _PSK_SUITE or not session_id:
+        if suite == _PSK_SUITE:
             session_id = b""
         else:
             app_id = b""

@@ -95,6 +95,7 @@ class SettingsTests:
             (("--proxy", "ftp://a:1"), "'ftp://a:1' is no proxy"),
             (("--proxy", "http://:8080"), "is no proxy"),
             (("--proxy", "http://a:99999"), "is no proxy"),
+            (("--proxy", f"socks5://{'a' * 256}@b"), "--proxy: a proxy's host, user name"),
             (("--dtls-ciphers", "RC4"), "--dtls-ciphers and --dtls12-ciphers: there is no 'RC4'"),
             (("--sslkey", "key.pem"), "--sslkey is given as often as --certificate"),
             (("--certificate", "/nowhere/a.pem"), "/nowhere/a.pem"),

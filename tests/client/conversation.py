@@ -118,6 +118,7 @@ class NoCredential:
 
     credential: object = None
     may_choose = False
+    is_wanted = False
 
 
 class Conversation:

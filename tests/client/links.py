@@ -119,15 +119,19 @@ class ScriptedSource:
     logins: list[Login | AnyvpnError] = field(default_factory=list)
     asked: list[tuple[str, tuple[Address, ...]]] = field(default_factory=list)
     logged_out: list[str] = field(default_factory=list)
+    addresses: list[str] = field(default_factory=list)
+    went_to: list[str] = field(default_factory=list)
 
     async def open_link(self, login: Login, wishes: tuple[Address, ...]) -> OpenedTunnel:
         self.asked.append((login.token, wishes))
+        self.went_to.append(login.address)
         link = self.links.pop(0)
         if isinstance(link, AnyvpnError):
             raise link
         return await link if isinstance(link, Deferred) else link
 
-    async def log_in(self) -> Login:
+    async def log_in(self, address: str = "") -> Login:
+        self.addresses.append(address)
         login = self.logins.pop(0)
         if isinstance(login, AnyvpnError):
             raise login
@@ -147,6 +151,7 @@ class TunnelScene:
         logins: Sequence[Login | AnyvpnError] = (),
         settings: ClientSettings | None = None,
         adapters: Any = None,
+        login: Login = LOGIN,
     ) -> None:
         self.clock = Clock()
         self.first = first or opened()
@@ -157,7 +162,7 @@ class TunnelScene:
         self.tunnel = VPNTunnel(
             cast(Any, self.clock),
             self.source,
-            LOGIN,
+            login,
             settings or ClientSettings(),
             tell=self.events.append,
             random=bytes,

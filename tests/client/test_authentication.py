@@ -239,6 +239,36 @@ class SignatureTests:
             Conversation(asked, settings=settings).run()
 
 
+class SecondAuthenticationTests:
+    """Two logins in one form (protocol reference, section 3.8)."""
+
+    FORM = Form(
+        "",
+        (
+            Field("username"),
+            Field("password", secret=True),
+            Field("secondary_username", second=True),
+            Field("secondary_password", secret=True, second=True),
+        ),
+    )
+
+    def test_without_groups_both_are_asked(self) -> None:
+        known = {"secondary_username": "bob", "secondary_password": "other"}
+        talk = Conversation(page(step(self.FORM)), page(COMPLETE), **KNOWN, **known)
+        talk.run()
+        reply = talk.messages()[1]
+        assert isinstance(reply, ClientMessage)
+        assert reply.answers == KNOWN | known
+
+    def test_a_group_without_it_leaves_it_out(self) -> None:
+        groups = GroupList((Option("staff", "Staff", selected=True),))
+        talk = Conversation(page(step(self.FORM, groups=groups)), page(COMPLETE), **KNOWN)
+        talk.run()
+        reply = talk.messages()[1]
+        assert isinstance(reply, ClientMessage)
+        assert "secondary_password" not in reply.answers
+
+
 class BrowserTests:
     """Single sign-on: what the responder brings becomes the token of the reply."""
 

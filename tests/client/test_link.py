@@ -9,8 +9,7 @@ import pytest
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from anyvpn.client.link import TUNNEL_ID, Link
-from anyvpn.client.tunnel import EVERYTHING
+from anyvpn.client.link import EVERYTHING, TUNNEL_ID, Farewell, Link
 from anyvpn.dtls.records import RecordOpener, RecordSealer
 from anyvpn.interfaces import IPacketObserver
 from anyvpn.model.adapter import AdapterSettings
@@ -239,7 +238,7 @@ class DTLSTests:
     def test_goodbye_is_said_on_the_stream(self) -> None:
         scene = Scene(dtls={})
         scene.shake_hands()
-        scene.link.say_goodbye("bye")
+        scene.link.say_goodbye(Farewell.OURS)
         assert scene.stream.kinds == [PacketKind.DISCONNECT]
         assert scene.received() == []
 
@@ -265,6 +264,13 @@ class RekeyTests:
         assert scene.told.count("new keys") == 1
         scene.pass_time(50)
         assert scene.told.count("new keys") == 1
+
+    def test_no_gateway_can_ask_without_end(self) -> None:
+        scene = Scene(rekey_s=1)
+        scene.pass_time(4.5)
+        assert scene.told == []
+        scene.pass_time(1)
+        assert scene.told == ["new keys"]
 
     def test_it_can_be_put_off(self) -> None:
         scene = Scene(rekey_s=40)

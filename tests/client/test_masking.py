@@ -19,6 +19,8 @@ class MaskingTests:
             f"X-DTLS-App-ID: {SECRET}",
             f"x-dtls-session-id: {SECRET}",
             f"Authorization: Basic {SECRET}",
+            f"Location: https://id.example/login?state={SECRET}&a=b",
+            f"X-CSTP-Post-Auth-XML: <a><session-token>{SECRET}</session-token></a>",
         ],
     )
     def test_headers_keep_their_names_and_lose_their_secrets(self, header: str) -> None:
@@ -34,6 +36,8 @@ class MaskingTests:
             f"<config-auth><auth><answer a='b'>{SECRET}</answer></auth></config-auth>",
             f"<config-auth><session-token>{SECRET}</session-token></config-auth>",
             f"<opaque><aggauth-handle>{SECRET}</aggauth-handle></opaque>",
+            f"<opaque is-for='sg'><new-thing>{SECRET}</new-thing></opaque>",
+            f"<auth><password><![CDATA[<{SECRET}]]></password></auth>",
             f"username=alice&password={SECRET}",
         ],
     )
@@ -45,6 +49,8 @@ class MaskingTests:
         [
             f"<config-auth><session-token>{SECRET}</session-token></config-auth>",
             f'<form><input type="hidden" name="state" value="{SECRET}"/></form>',
+            f"<form><input type='hidden' name='state' value='{SECRET}'/></form>",
+            f"<session-token><![CDATA[{SECRET}]]></session-token>",
         ],
     )
     def test_answers(self, body: str) -> None:

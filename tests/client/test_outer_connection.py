@@ -156,6 +156,14 @@ class HTTPTests(ProxyCase):
         error = await self.assertFailure(Deferred.fromCoroutine(dialing), GatewayUnreachable)
         assert str(error) == "the proxy 127.0.0.1 port 1: Connection refused"
 
+    async def test_what_is_no_name_of_a_host_is_told(self) -> None:
+        for host in ("vpn_gw.example.com", "ab--cd.example.com", "xn--a.com"):
+            dialing = connect_outer(
+                cast(Any, reactor), cast(Any, Stream()), host, 443, proxy=None, time_s=TIME_S
+            )
+            error = await self.assertFailure(Deferred.fromCoroutine(dialing), GatewayUnreachable)
+            assert str(error).startswith(f"{host}: ")
+
     async def test_a_way_that_leads_nowhere_can_be_given_up(self) -> None:
         with socket.socket() as full:
             full.bind(("127.0.0.1", 0))
@@ -203,6 +211,11 @@ class SOCKSTests(ProxyCase):
         login = ("alice", "secret")
         assert (await self.connect(b"\x05\x02", b"\x01\x00", self.OPEN, login=login)).made
         assert b"\x01\x05alice\x06secret" in self.proxy.heard
+
+    async def test_a_password_may_be_empty(self) -> None:
+        login = ("alice", "")
+        assert (await self.connect(b"\x05\x02", b"\x01\x00", self.OPEN, login=login)).made
+        assert b"\x01\x05alice\x00" in self.proxy.heard
 
     async def test_refusals_are_told(self) -> None:
         assert "password" in await self.refusal(b"\x05\xff")

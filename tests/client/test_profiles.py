@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,16 @@ class DownloadTests:
         assert stored.is_new
         assert downloader.session.closed == 1
 
+    def test_the_token_goes_along_wherever_it_came_from(self, tmp_path: Path) -> None:
+        downloader = Downloader(tmp_path, MANIFEST, raw(CONTENT))
+        downloader.login = replace(downloader.login, cookies=())
+        downloader.run()
+        assert downloader.session.cookies == {"webvpn": "token"}
+
+    def test_one_without_a_hash_is_none(self, tmp_path: Path) -> None:
+        with pytest.raises(ProfileUnavailable, match="without a SHA-1"):
+            Downloader(tmp_path, Manifest(MANIFEST.uri, ""), raw(CONTENT)).run()
+
     def test_the_same_profile_is_not_fetched_again(self, tmp_path: Path) -> None:
         Downloader(tmp_path, MANIFEST, raw(CONTENT)).run()
         again = Downloader(tmp_path, MANIFEST)
@@ -124,6 +135,20 @@ class StoreTests:
         assert (found.address, found.user_group) == ("vpn.example.com", "staff")
         assert found.backup_addresses == ("b.example", "c.example")
         assert store.find_server("nowhere") is None
+
+    def test_no_profile_says_where_another_gateway_is(self, tmp_path: Path) -> None:
+        content = CONTENT.replace(b"Head Office", b"vpn.bank.example")
+        store = ProfileStore(tmp_path)
+        store.store("a.evil.example", ClientProfile("evil.xml", content))
+        assert store.find_server("vpn.bank.example") is None
+        store.store("vpn.bank.example", ClientProfile("own.xml", content))
+        assert store.find_server("vpn.bank.example") is not None
+
+    def test_a_host_may_be_called_by_its_own_address(self, tmp_path: Path) -> None:
+        store = ProfileStore(tmp_path)
+        content = CONTENT.replace(b"Head Office", b"vpn.example.com")
+        store.store("gateway7.example", ClientProfile("own.xml", content))
+        assert store.find_server("VPN.example.com") is not None
 
     def test_a_broken_profile_hides_no_other(self, tmp_path: Path) -> None:
         store = ProfileStore(tmp_path)

@@ -133,7 +133,8 @@ class ExceptionTests:
     def test_first_use_is_remembered(self, ca_file: Path, tmp_path: Path) -> None:
         settings = TrustSettings(ca_file, first_use_file=tmp_path / "known")
         gateway = server(STRANGER, HOST)
-        Verifier(settings).look(gateway)
+        first = Verifier(settings).look(gateway).warning
+        assert first.endswith("its key is trusted from now on")
         assert Verifier(settings).look(gateway).warning == ""
         with pytest.raises(GatewayUntrusted, match="has changed since it was first met"):
             Verifier(settings).look(server(STRANGER, HOST))

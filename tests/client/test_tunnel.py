@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from anyvpn.client.settings import ClientSettings
+from anyvpn.client.trust import AcceptedCertificate
 from anyvpn.errors import (
     GatewayUnreachable,
     GatewayUntrusted,
@@ -39,6 +40,7 @@ from tests.client.links import (
     LEASE,
     LOGIN,
     ClientDatagrams,
+    LinkStream,
     TunnelScene,
     opened,
     stream_of,
@@ -173,6 +175,15 @@ class EndTests:
         assert scene.source.logged_out == [LOGIN.token]
         assert len(scene.ends) == 1
 
+    def test_cancelling_the_end_is_no_reason_to_wait_for_ever(self) -> None:
+        scene = TunnelScene()
+        scene.source.log_out = lambda login: Deferred()  # type: ignore[method-assign, assignment, return-value]
+        ending = scene.run(scene.tunnel.disconnect())
+        ending.addErrback(lambda _: None)
+        assert scene.ends == []
+        ending.cancel()
+        assert scene.ends == ["disconnected by the user"]
+
     def test_who_disconnects_while_it_is_lost_says_no_goodbye_but_logs_out(self) -> None:
         scene = TunnelScene(None, Deferred())
         scene.stream.break_off()
@@ -264,6 +275,58 @@ class LossTests:
         scene = TunnelScene(None, opened())
         scene.tunnel.reconnect_now()
         assert scene.told(Retrying)[0].reason == "asked to reconnect"
+        assert scene.tunnel.status().is_connected
+
+    def test_links_that_do_not_live_are_not_taken_without_end(self) -> None:
+        """A gateway that grants each CONNECT, and drops it, must not keep us busy."""
+        links = [opened() for _ in range(9)]
+        scene = TunnelScene(None, *links, settings=ClientSettings(reconnect_time_s=20))
+        scene.stream.break_off()
+        for link in links[:4]:
+            stream_of(link).break_off()
+            scene.pass_time(8)
+        assert [each.delay_s for each in scene.told(Retrying)] == [0, 1, 2, 4]
+        assert isinstance(error_of(scene), GatewayUnreachable)
+
+    def test_after_a_steady_link_tries_begin_anew(self) -> None:
+        links = [opened() for _ in range(3)]
+        scene = TunnelScene(None, *links)
+        for stream in (scene.stream, *map(stream_of, links[:2])):
+            scene.pass_time(10)
+            stream.break_off()
+        assert [each.delay_s for each in scene.told(Retrying)] == [0, 0, 0]
+
+    def test_a_goodbye_that_comes_with_the_new_link_is_one(self) -> None:
+        class Hasty(LinkStream):
+            def resume_reading(self) -> None:
+                super().resume_reading()
+                self.feed_packet(PacketKind.DISCONNECT)
+
+        second = replace(opened(), stream=cast(Any, Hasty()))
+        scene = TunnelScene(None, second)
+        scene.stream.break_off()
+        assert scene.ends == ["the gateway ended the session"]
+        assert len(scene.source.asked) == 1
+
+    def test_a_new_login_goes_where_the_old_one_was(self) -> None:
+        """A name's resolver may be behind the tunnel that is lost."""
+        scene = TunnelScene(None, TokenRejected("who?"), opened(), logins=[NEW_LOGIN])
+        scene.stream.break_off()
+        assert scene.source.addresses == [LOGIN.address]
+
+    def test_nobody_in_between_gets_the_password_of_a_lenient_user(self) -> None:
+        certificate = AcceptedCertificate(b"", "an unknown authority")
+        scene = TunnelScene(
+            None, GatewayUntrusted("another key"), login=replace(LOGIN, certificate=certificate)
+        )
+        scene.stream.break_off()
+        assert isinstance(error_of(scene), GatewayUntrusted)
+        assert scene.source.addresses == []
+
+    def test_a_gateway_that_moves_is_looked_up_again(self) -> None:
+        scene = TunnelScene(opened(dynamic_dns=True), UNREACHABLE, opened())
+        scene.stream.break_off()
+        assert scene.source.went_to == ["", LOGIN.address]
         assert scene.tunnel.status().is_connected
 
     def test_a_link_that_is_lost_while_another_is_made_is_not_tried_twice(self) -> None:
@@ -444,6 +507,15 @@ class RekeyTests:
         scene.pass_time(3)
         assert len(scene.source.asked) == 2
         assert PhaseEntered(Phase.CONNECTED, "with new keys") in scene.events
+
+    def test_a_goodbye_while_new_keys_are_refused_is_the_end(self) -> None:
+        waiting: Deferred[Any] = Deferred()
+        scene = self.rekeying(waiting)
+        scene.pass_time(101)
+        scene.stream.feed_packet(PacketKind.DISCONNECT, write_goodbye(Goodbye(1, "you are out")))
+        waiting.errback(TokenRejected("who?"))
+        assert scene.ends == ["the gateway ended the session: you are out"]
+        assert scene.source.addresses == []
 
     def test_without_new_keys_and_without_the_old_link_it_is_got_back(self) -> None:
         waiting: Deferred[Any] = Deferred()

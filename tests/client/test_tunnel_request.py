@@ -160,12 +160,6 @@ class GrantTests:
                 "X-DTLS-Port: 70000",
                 "X-DTLS-CipherSuite: PSK-NEGOTIATE",
             ),
-            (
-                *PLAIN,
-                "X-DTLS-Session-ID: " + "00" * 32,
-                "X-DTLS-Port: 443",
-                "X-DTLS-CipherSuite: AES256-SHA",
-            ),
         ],
     )
     def test_grants_that_cannot_be_are_not_taken(self, lines: tuple[str, ...]) -> None:
@@ -175,6 +169,25 @@ class GrantTests:
             result_of(asked)
         self.scene.wire.pump()
         assert self.scene.wire.near.lost
+
+    @pytest.mark.parametrize(
+        ("dtls", "lines"),
+        [
+            # as anylink names it whether there was an offer or not
+            (DTLSOptions(enabled=False), ("X-DTLS-Session-ID: " + "00" * 32,)),
+            (DTLSOptions(), ("X-DTLS-Session-ID: " + "00" * 32,)),
+            # what no handshake could be made of
+            (DTLSOptions(legacy=True), ("X-DTLS-App-ID: " + "00" * 32,)),
+        ],
+    )
+    def test_dtls_that_was_not_asked_for_is_left_alone(
+        self, dtls: DTLSOptions, lines: tuple[str, ...]
+    ) -> None:
+        asked = self.ask(ClientSettings(dtls=dtls))
+        self.answer(*PLAIN, *lines, "X-DTLS-Port: 443", "X-DTLS-CipherSuite: AES256-SHA")
+        opened = result_of(asked)
+        assert isinstance(opened, OpenedTunnel)
+        assert opened.granted.dtls is None
 
     def test_ipv6_that_was_not_asked_for(self) -> None:
         asked = self.ask(ClientSettings(ipv6=False))

@@ -16,22 +16,23 @@ class Host:
     def __init__(self, namespace: Namespace, number: int) -> None:
         self.namespace = namespace
         self.number = number
+        self._last, self._next = 2, 3
 
     @property
     def address(self) -> str:
-        """The first of its IPv4 addresses."""
-        return f"198.18.{self.number}.2"
+        """Its IPv4 address."""
+        return f"198.18.{self.number}.{self._last}"
 
     @property
     def other_address(self) -> str:
-        """The address that it has after `change_address`."""
-        return f"198.18.{self.number}.3"
+        """The one that it has after `change_address`."""
+        return f"198.18.{self.number}.{self._next}"
 
     def change_address(self) -> None:
         """As when a laptop goes to another network: the addresses so far are gone."""
-        old, new = (f"{each}/24" for each in (self.address, self.other_address))
-        self.namespace.run("ip", "address", "del", old, "dev", "wan")
-        self.namespace.add_addresses("wan", new)
+        self.namespace.run("ip", "address", "del", f"{self.address}/24", "dev", "wan")
+        self._last, self._next = self._next, self._last
+        self.namespace.add_addresses("wan", f"{self.address}/24")
         self.namespace.add_route("default", "via", f"198.18.{self.number}.1")
 
 

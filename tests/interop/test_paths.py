@@ -113,5 +113,5 @@ class AddressTests:
         assert (again["INTERNAL_IP4_ADDRESS"], again["INTERNAL_IP6_ADDRESS"]) == addresses
         assert client.ping(inner)
         line = site.gateway.wait_for_event("tunnel_resumed", user="alice", since=since)
-        assert host.other_address in line
+        assert host.address in line
         assert "login_succeeded" not in site.gateway.program.output(since)

@@ -180,10 +180,10 @@ class WrongFileTests(ConfigurationCase):
         line = self.change('backend = "password_file"', 'backend = "passwordfile"')
         assert self.only_problem() == (
             f"gateway.toml:{line}: authenticators.password.backend: there is no authenticator "
-            'backend "passwordfile"; did you mean "password_file"? (there are password_file)'
+            'backend "passwordfile"; did you mean "password_file"? (there are cred, password_file)'
         )
         line = self.change('backend = "passwordfile"', "")
-        assert 'is missing; it must name one of "password_file"' in self.only_problem()
+        assert 'is missing; it must name one of "cred", "password_file"' in self.only_problem()
 
     def test_numbers_out_of_range_are_refused(self) -> None:
         self.change("#[limits]", "[limits]")
