@@ -367,6 +367,7 @@ class Authentication:
             session_id=message.session_id,
             profiles=profiles,
             cookies=tuple(session.cookies.items()),
+            strap=self._strap,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from anyvpn.client.gateway_url import GatewayURL
+from anyvpn.client.strap import StrapKeys
 from anyvpn.client.trust import AcceptedCertificate
 from anyvpn.model.authentication import Manifest
 
@@ -14,7 +15,8 @@ class Login:
     """A session at `url`, which redirects may have led to; `address` is its outer IP address.
 
     `cookies` are those of the login, for the downloader; the tunnel needs the token alone.
-    `session_id` is empty at gateways that know no logout.
+    `session_id` is empty at gateways that know no logout. `strap` are the keys that the login was
+    bound to, if it was.
     """
 
     url: GatewayURL
@@ -24,3 +26,4 @@ class Login:
     session_id: str = ""
     profiles: tuple[Manifest, ...] = ()
     cookies: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    strap: StrapKeys | None = field(default=None, repr=False)

@@ -1,4 +1,4 @@
-"""The keys that external browsers' logins are sealed for (STRAP), and the seal itself.
+"""The keys of a login in an external browser (STRAP): what is sealed for them, what they sign.
 
     blob = version 1 (2 bytes), then fields: tag (2), length (2), value
         1  the gateway's ephemeral public key (DER SubjectPublicKeyInfo, P-256)
@@ -57,6 +57,18 @@ class StrapKeys:
         return (
             (b"X-AnyConnect-STRAP-Pubkey", base64.b64encode(_public(self.signing_key))),
             (b"X-AnyConnect-STRAP-DH-Pubkey", base64.b64encode(_public(self.exchange_key))),
+        )
+
+    def tunnel_headers(self, channel_binding: bytes) -> tuple[tuple[bytes, bytes], ...]:
+        """What CONNECT says of them: whoever logged in is at the other end of this very channel.
+
+        The key stays the same, as it does for whoever takes a token over.
+        """
+        public_key = _public(self.signing_key)
+        signature = self.signing_key.sign(channel_binding + public_key, ec.ECDSA(SHA256()))
+        return (
+            (b"X-AnyConnect-STRAP-Verify", base64.b64encode(signature)),
+            (b"X-AnyConnect-STRAP-Pubkey", base64.b64encode(public_key)),
         )
 
     def open_browser_token(self, blob: str) -> str:

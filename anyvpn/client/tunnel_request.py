@@ -6,16 +6,16 @@ Source: protocol reference, sections 8.1 to 8.4 and 12.6.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 from twisted.logger import Logger
 
-from anyvpn.client.gateway_url import GatewayURL
 from anyvpn.client.http_connection import Answer, HTTPConnection, Request
 from anyvpn.client.http_session import HTTPSession
+from anyvpn.client.login import Login
 from anyvpn.client.masking import masked_headers
 from anyvpn.client.settings import ClientSettings, DTLSOptions
 from anyvpn.dtls.suites import DTLS12_HEADER, DTLS_HEADER, OFFERS, PSK_NAME, PSK_SUITES
@@ -42,6 +42,7 @@ SMALLEST_BASE_MTU_BYTES = 1280
 USUAL_BASE_MTU_BYTES = 1500
 _WORST_DTLS_OVERHEAD_BYTES = 1 + 13 + 20 + 32 + 16
 _UDP_HEADER_BYTES = 8
+_BINDING_LABEL, _BINDING_BYTES = b"EXPORTER-Channel-Binding", 32
 _IP_HEADER_BYTES = {4: 20, 6: 40}
 
 
@@ -104,7 +105,7 @@ def make_offer(
 
 async def open_tunnel(
     session: HTTPSession,
-    token: str,
+    login: Login,
     settings: ClientSettings,
     *,
     wishes: tuple[Address, ...],
@@ -123,7 +124,7 @@ async def open_tunnel(
         is_used = connection.exchanges > 0
         stream = connection.stream
         offer = make_offer(
-            token,
+            login.token,
             settings,
             peer_address=stream.peer_address(),
             path_mtu_bytes=stream.path_mtu(),
@@ -131,7 +132,10 @@ async def open_tunnel(
             master_secret=master_secret,
         )
         try:
-            granted = await _request_tunnel(connection, session.url, offer, settings, tell)
+            headers = write_offer(offer, session.url.authority)
+            if login.strap is not None:
+                headers = [*headers, *login.strap.tunnel_headers(_channel_binding(stream))]
+            granted = await _request_tunnel(connection, headers, offer, settings, tell)
         except BaseException:
             stream.abort("closed here")
             raise
@@ -144,13 +148,13 @@ async def open_tunnel(
 
 async def _request_tunnel(
     connection: HTTPConnection,
-    url: GatewayURL,
+    headers: Sequence[tuple[bytes, bytes]],
     offer: TunnelOffer,
     settings: ClientSettings,
     tell: Callable[[ClientEvent], None],
 ) -> TunnelSettings | None:
     """Send CONNECT and read the answer; None: the connection was closed already."""
-    request = Request("CONNECT", TUNNEL_PATH, tuple(write_offer(offer, url.authority)))
+    request = Request("CONNECT", TUNNEL_PATH, tuple(headers))
     if settings.follow_traffic:
         text = f"CONNECT {TUNNEL_PATH}\n{masked_headers(request.headers)}"
         tell(Traffic("sent", text))
@@ -166,6 +170,13 @@ async def _request_tunnel(
     for name, value in granted.other_headers:
         log.debug("{name}: {value} is of no use here", name=name, value=value)
     return granted
+
+
+def _channel_binding(stream: TLSStream) -> bytes:
+    """What no other channel has: tls-exporter (RFC 9266) or tls-unique (RFC 5929)."""
+    if stream.protocol_version() == "TLSv1.3":
+        return stream.export_keying_material(_BINDING_LABEL, _BINDING_BYTES)
+    return stream.tls.get_finished() or b""
 
 
 def _refusal(answer: Answer) -> TokenRejected | TunnelRefused:

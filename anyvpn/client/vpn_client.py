@@ -145,7 +145,7 @@ class VPNClient:
         try:
             return await open_tunnel(
                 session,
-                login.token,
+                login,
                 self._settings,
                 wishes=wishes,
                 random=self._random,

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 from twisted.internet.defer import Deferred
 
 from anyvpn.client.gateway_url import GatewayURL
+from anyvpn.client.login import Login
 from anyvpn.client.settings import ClientSettings, DTLSOptions, ProxySettings
+from anyvpn.client.strap import StrapKeys
 from anyvpn.client.tunnel_request import OpenedTunnel, dtls_mtu, make_offer, open_tunnel
 from anyvpn.errors import GatewayUnreachable, PeerError, TokenRejected, TunnelRefused
 from anyvpn.model.client_events import ClientEvent
@@ -84,13 +90,14 @@ class Session:
 class GrantTests:
     def setup_method(self) -> None:
         self.scene = HTTPScene()
+        self.login = Login(GatewayURL("vpn.example.com"), "the-token")
         self.events: list[ClientEvent] = []
 
     def ask(self, settings: ClientSettings | None = None) -> Deferred[object]:
         return self.scene.ask(
             open_tunnel(
                 Session(self.scene),  # type: ignore[arg-type]
-                "the-token",
+                self.login,
                 settings or ClientSettings(),
                 wishes=(ip_address("10.1.2.3"),),
                 random=lambda size: bytes(size),
@@ -114,6 +121,18 @@ class GrantTests:
         read = read_offer(headers)  # type: ignore[arg-type]
         assert read.token == "the-token"
         assert read.wished_addresses == (ip_address("10.1.2.3"),)
+
+    def test_a_login_that_is_bound_to_keys_signs_the_channel(self) -> None:
+        keys = StrapKeys.generate()
+        self.login = replace(self.login, strap=keys)
+        self.ask()
+        lines = self.scene.gateway.received.split(b"\r\n")
+        headers = dict(line.split(b": ", 1) for line in lines[1:] if line)
+        public_key = b64decode(headers[b"X-AnyConnect-STRAP-Pubkey"])
+        signature = b64decode(headers[b"X-AnyConnect-STRAP-Verify"])
+        binding = self.scene.gateway.tls.export_keying_material(b"EXPORTER-Channel-Binding", 32)
+        signed = ec.ECDSA(SHA256())
+        keys.signing_key.public_key().verify(signature, binding + public_key, signed)
 
     def test_a_token_that_is_not_known(self) -> None:
         asked = self.ask()
