@@ -100,23 +100,33 @@ class VPNClient:
     async def connect(self, login: Login | None = None) -> VPNTunnel:
         """Phases 1 to 5, or from 5 on with a login; phase 6 goes on in the background.
 
-        Cancelling undoes everything.
+        Cancelling undoes everything; a session that was begun here ends at the gateway too.
 
         Raises: what `authenticate` raises; ProfileUnavailable, TokenRejected, TunnelRefused,
             TunUnavailable.
         """
         if self._adapters is None:
             raise ConfigurationError("a tunnel needs an adapter")
+        if login is not None:
+            return await self._open_tunnel(login, self._adapters)
         try:
-            login = login or await self.log_in()
-            self._tell(PhaseEntered(Phase.CSTP))
+            login = await self.log_in()
+            return await self._open_tunnel(login, self._adapters)
+        except BaseException:
+            if login is not None:
+                await self.log_out(login)
+            raise
+
+    async def _open_tunnel(self, login: Login, adapters: IAdapterBackend) -> VPNTunnel:
+        self._tell(PhaseEntered(Phase.CSTP))
+        try:
             opened = await self.open_link(login, ())
         finally:
             self._close_login_session()
         tunnel = VPNTunnel(
             self._reactor, self, login, self._settings, tell=self._tell, random=self._random
         )
-        await tunnel.start(opened, self._adapters)
+        await tunnel.start(opened, adapters)
         return tunnel
 
     # --- what tunnels ask for (TunnelSource) --------------------------------------------------

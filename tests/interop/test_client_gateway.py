@@ -194,6 +194,15 @@ class InterruptTests:
         assert client.resolv_conf.read_text() == "nameserver 192.0.2.53\n"
         assert "Traceback" not in client.output()
 
+    def test_a_session_that_comes_to_no_tunnel_ends(self, site: Site) -> None:
+        namespace = site.network.host(1).namespace
+        namespace.run("ip", "link", "add", "taken0", "type", "veth", "peer", "name", "taken1")
+        since = site.gateway.program.position
+        client = site.ours(options=("--interface", "taken0"))
+        assert client.wait_for_end() == 1
+        namespace.run("ip", "link", "del", "taken0")
+        site.gateway.wait_for_event("session_ended", user="alice", since=since)
+
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_while_it_is_lost(self, site: Site, number: signal.Signals) -> None:
         namespace = site.network.host(8).namespace
