@@ -42,6 +42,7 @@ from anyvpn.model.authentication import (
     SignedCertificates,
 )
 from anyvpn.model.client_events import ClientEvent, MessageShown, Phase, PhaseEntered
+from anyvpn.model.printable import printable
 from anyvpn.wire.authentication import read_gateway_message, write_client_message
 from anyvpn.wire.cookies import HINTS_COOKIE, SESSION_COOKIE, read_webvpnc
 from anyvpn.wire.forms import write_form_message
@@ -114,7 +115,7 @@ class Authentication:
             if isinstance(message, LoginComplete):
                 return self._complete(message)
             if isinstance(message, LoginRefused):
-                raise LoginDenied(message.error or "the gateway refuses the login")
+                raise LoginDenied(printable(message.error) or "the gateway refuses the login")
             if not isinstance(message, LoginStep):
                 raise PeerError("the gateway logs out who never was in")
             message = await self._step(message)
@@ -240,7 +241,7 @@ class Authentication:
                 return await answer_form(step, group, self._responder)
             except LoginAborted:
                 if step.error:
-                    raise LoginDenied(step.error) from None
+                    raise LoginDenied(printable(step.error)) from None
                 raise
         token = await self._responder.answer(step)
         if not isinstance(token, str) or not token:
@@ -320,7 +321,8 @@ class Authentication:
             raise PeerError("the gateway redirects in the middle of a login")
         if answer.status != 200:
             raise GatewayUnreachable(
-                f"the gateway answers {answer.status} {answer.reason} in the middle of a login"
+                f"the gateway answers {answer.status} {printable(answer.reason)} "
+                "in the middle of a login"
             )
         return self._read(answer)
 
@@ -376,5 +378,5 @@ def _announcing(client: ClientDescription, capabilities: frozenset[str]) -> Clie
 
 
 def _denied(answer: Answer) -> LoginDenied:
-    reason = answer.first("X-Reason") or answer.reason
+    reason = printable(answer.first("X-Reason") or answer.reason)
     return LoginDenied(f"the gateway denies the login: {answer.status} {reason}".rstrip())

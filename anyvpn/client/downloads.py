@@ -20,6 +20,7 @@ from anyvpn.errors import GatewayUnreachable, PeerError, ProfileUnavailable
 from anyvpn.model.authentication import Manifest
 from anyvpn.model.client_events import ClientEvent, Phase, PhaseEntered, ProfileStored
 from anyvpn.model.client_profile import ClientProfile
+from anyvpn.model.printable import printable
 from anyvpn.wire.cookies import SESSION_COOKIE
 from anyvpn.wire.downloads import read_path
 
@@ -83,7 +84,7 @@ async def _download(
     answer = await session.request("GET")
     if answer.status != 200:
         raise ProfileUnavailable(
-            f"the profile {name} cannot be had: {answer.status} {answer.reason}".rstrip()
+            f"the profile {name} cannot be had: {answer.status} {printable(answer.reason)}".rstrip()
         )
     profile = ClientProfile(name, answer.body)
     if not manifest.sha1:

@@ -21,6 +21,7 @@ from anyvpn.model.authentication import (
     GroupList,
     Option,
 )
+from anyvpn.model.printable import printable
 from anyvpn.wire.authentication_client import GROUP_FIELD
 
 # From the protocol
@@ -37,7 +38,7 @@ def find_group(groups: GroupList, wanted: str) -> Option:
         if wanted.casefold() in (option.value.casefold(), option.label.casefold()):
             return option
     names = ", ".join(option.label or option.value for option in groups.options)
-    raise LoginDenied(f"the gateway has no group {wanted!r}; it has: {names}")
+    raise LoginDenied(f"the gateway has no group {wanted!r}; it has: {printable(names)}")
 
 
 async def ask_group(groups: GroupList, form: Form, responder: IResponder) -> Option:

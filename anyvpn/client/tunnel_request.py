@@ -23,6 +23,7 @@ from anyvpn.errors import GatewayUnreachable, PeerError, TokenRejected, TunnelRe
 from anyvpn.model.adapter import AdapterSettings
 from anyvpn.model.client_events import ClientEvent, Traffic
 from anyvpn.model.group_policy import SMALLEST_MTU_BYTES, Address
+from anyvpn.model.printable import printable
 from anyvpn.model.tunnel_settings import (
     MASTER_SECRET_BYTES,
     DTLSGrant,
@@ -31,7 +32,7 @@ from anyvpn.model.tunnel_settings import (
 )
 from anyvpn.packets.stream import TLSStream
 from anyvpn.wire.compression import DTLS_ENCODINGS
-from anyvpn.wire.tunnel_headers import one_line, read_hostname
+from anyvpn.wire.tunnel_headers import read_hostname
 from anyvpn.wire.tunnel_settings import read_settings, write_offer
 
 log = Logger()
@@ -180,11 +181,11 @@ def _channel_binding(stream: TLSStream) -> bytes:
 
 
 def _refusal(answer: Answer) -> TokenRejected | TunnelRefused:
-    reason = one_line(answer.first("X-Reason"))
+    reason = printable(answer.first("X-Reason")) or printable(answer.reason)
     if answer.status == 401:
         return TokenRejected("the gateway does not know the session any more: log in again")
     return TunnelRefused(
-        f"the gateway grants no tunnel now: {reason or one_line(answer.reason) or answer.status}",
+        f"the gateway grants no tunnel now: {reason or answer.status}",
         answer.status,
     )
 

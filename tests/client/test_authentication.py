@@ -121,6 +121,12 @@ class StepTests:
         with pytest.raises(LoginDenied, match="posture check"):
             Conversation(raw(body + b"</auth></config-auth>"), **KNOWN).run()
 
+    def test_what_the_gateway_says_does_not_steer_a_terminal(self) -> None:
+        evil = "No \x9b31m\u202eway\nroot@host# "
+        for words in (page(LoginRefused(evil)), page(step(Form("", (Field("x"),), error=evil)))):
+            with pytest.raises(LoginDenied, match=r"No \?31m\?way root@host#"):
+                Conversation(words).run()
+
     @pytest.mark.parametrize("status", [401, 403])
     def test_a_status_that_denies(self, status: int) -> None:
         with pytest.raises(LoginDenied, match=str(status)):
