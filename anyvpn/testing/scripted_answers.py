@@ -203,5 +203,9 @@ def cut(
 
 
 def changing_certificate(answer: ScriptedAnswer) -> ScriptedAnswer:
-    """The answer, after which the gateway is another one, as far as TLS can tell."""
-    return replace(answer, ending=Ending.CLOSE, changes_certificate=True)
+    """The answer, after which the gateway is another one, as far as TLS can tell.
+
+    The connection is closed, so that there has to be another, unless it is a tunnel's.
+    """
+    ending = answer.ending if answer.ending is Ending.TUNNEL else Ending.CLOSE
+    return replace(answer, ending=ending, changes_certificate=True)
