@@ -136,7 +136,8 @@ def _unlock(
         try:
             return load(passphrase)
         except (ValueError, TypeError) as error:
-            if not _is_about_passphrase(error):
+            # Now and then a wrong passphrase leaves something that just cannot be read
+            if passphrase is None and not _is_about_passphrase(error):
                 raise ConfigurationError(
                     f"{path} holds no private key that can be read: PEM or PKCS#12 is wanted"
                 ) from None

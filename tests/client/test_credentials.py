@@ -42,6 +42,21 @@ class LoadTests:
         path = write(tmp_path, "alice", passphrase="right")
         assert load_credential(path, None, lambda _: next(typed)).key
 
+    def test_a_wrong_passphrase_may_leave_nonsense(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = write(tmp_path, "alice", passphrase="right")
+        load = serialization.load_pem_private_key
+
+        def load_or_not(content: bytes, passphrase: bytes | None) -> object:
+            if passphrase == b"wrong":
+                raise ValueError("Could not deserialize key data")
+            return load(content, passphrase)
+
+        monkeypatch.setattr("anyvpn.client.credentials.load_pem_private_key", load_or_not)
+        typed = iter(["wrong", "right"])
+        assert load_credential(path, None, lambda _: next(typed)).key
+
     def test_a_wrong_passphrase_is_asked_for_three_times(self, tmp_path: Path) -> None:
         prompts: list[str] = []
 
