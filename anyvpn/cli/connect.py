@@ -134,6 +134,7 @@ def authenticate(target: str, **options: Any) -> None:
             on_event=progress.event_happened,
         )
         click.echo(describe_login(await client.authenticate()))
+        client.close()
         return ENDED_WELL
 
     sys.exit(run_client(work, progress, verbosity_of(options)))

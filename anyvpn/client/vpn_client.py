@@ -77,11 +77,12 @@ class VPNClient:
     async def authenticate(self, address: str = "") -> Login:
         """Phases 1 to 3: from the TLS handshake to the session token.
 
+        The connection stays open for `connect`; who does not go on calls `close`.
         `address` is tried before the gateway's name is looked up, which may take the VPN itself.
 
         Raises: GatewayUnreachable, GatewayUntrusted, LoginDenied, LoginAborted, PeerError.
         """
-        self._close_login_session()
+        self.close()
         self._tell(PhaseEntered(Phase.TLS, str(self.url)))
         session = self._new_session(self.url)
         session.address = address
@@ -122,12 +123,18 @@ class VPNClient:
         try:
             opened = await self.open_link(login, ())
         finally:
-            self._close_login_session()
+            self.close()
         tunnel = VPNTunnel(
             self._reactor, self, login, self._settings, tell=self._tell, random=self._random
         )
         await tunnel.start(opened, adapters)
         return tunnel
+
+    def close(self) -> None:
+        """Let go of the connection that `authenticate` leaves for `connect`; tunnels stay."""
+        session, self._login_session = self._login_session, None
+        if session is not None:
+            session.close()
 
     # --- what tunnels ask for (TunnelSource) --------------------------------------------------
 
@@ -143,7 +150,7 @@ class VPNClient:
                 tell=self._tell,
             )
         except BaseException:
-            self._close_login_session()
+            self.close()
             raise
         return login
 
@@ -214,8 +221,3 @@ class VPNClient:
             address="" if login is None else login.address,
             accepted=None if login is None else login.certificate,
         )
-
-    def _close_login_session(self) -> None:
-        session, self._login_session = self._login_session, None
-        if session is not None:
-            session.close()

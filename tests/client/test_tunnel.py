@@ -302,9 +302,10 @@ class LossTests:
                 super().resume_reading()
                 self.feed_packet(PacketKind.DISCONNECT)
 
-        second = replace(opened(), stream=cast(Any, Hasty()))
-        scene = TunnelScene(None, second)
+        waiting: Deferred[Any] = Deferred()
+        scene = TunnelScene(None, waiting)
         scene.stream.break_off()
+        waiting.callback(replace(opened(), stream=cast(Any, Hasty())))
         assert scene.ends == ["the gateway ended the session"]
         assert len(scene.source.asked) == 1
 
