@@ -30,6 +30,9 @@ class IDialogue(Interface):
     """What an authenticator talks to: one client in the middle of its login."""
 
     request: LoginRequest = Attribute("Profile, client, outer address and certificate.")
+    identity: Identity | None = Attribute(
+        "Who the authenticators before this one have found; None for the first or only one."
+    )
 
     async def ask(step: Step) -> Answer:
         """Ask one thing and wait for the answer; a form's answer maps field names to text.

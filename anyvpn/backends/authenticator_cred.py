@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -20,10 +20,8 @@ from zope.interface import implementer
 
 from anyvpn.errors import BackendFailed, ConfigurationError, LoginRejected
 from anyvpn.interfaces import IAuthenticator, IDialogue
-from anyvpn.model.authentication import PASSWORD_FORM, Answer, Identity
-
-# Ours
-LONGEST_INPUT_CHARACTERS = 1024
+from anyvpn.model.authentication import Identity
+from anyvpn.model.credentials import password_form, read_credentials
 
 
 @attrs.frozen
@@ -83,8 +81,9 @@ class CredAuthenticator:
         Raises: LoginRejected: it does not accept them.
         Raises: BackendFailed: it breaks, or says nothing in time.
         """
-        answer = await dialogue.ask(PASSWORD_FORM)
-        credentials = UsernamePassword(_bytes(answer, "username"), _bytes(answer, "password"))
+        answer = await dialogue.ask(password_form(dialogue.identity))
+        said = read_credentials(answer, dialogue.identity)
+        credentials = UsernamePassword(said.username.encode(), said.password.encode())
         checking: Deferred[object] = maybeDeferred(self._check, credentials)
         checking.addTimeout(self._time_s, self._reactor)
         try:
@@ -107,14 +106,3 @@ def _name_in(avatar_id: object) -> str:
     if not isinstance(avatar_id, str) or not avatar_id:
         raise LoginRejected("the checker gave no name")
     return avatar_id
-
-
-def _bytes(answer: Answer, name: str) -> bytes:
-    """Raises: LoginRejected: there is none that a checker could take."""
-    text = answer.get(name, "") if isinstance(answer, Mapping) else ""
-    if not text or len(text) > LONGEST_INPUT_CHARACTERS or "\0" in text:
-        raise LoginRejected(f"the {name} is empty, too long, or has a zero byte in it")
-    try:
-        return text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise LoginRejected(f"the {name} is no text") from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import stat
-import unicodedata
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -23,18 +22,17 @@ from anyvpn.backends.authenticator_password_file_users import (
     StoredUser,
     cost_of,
     hash_of_nothing,
-    is_usable,
     matches,
     read_users,
 )
 from anyvpn.errors import BackendFailed, ConfigurationError, LoginAborted, LoginRejected
 from anyvpn.interfaces import IAuthenticator, IDialogue
-from anyvpn.model.authentication import PASSWORD_FORM, Answer, Identity
+from anyvpn.model.authentication import Identity
+from anyvpn.model.credentials import Credentials, password_form, read_credentials
 
 log = Logger()
 
 # Ours
-LONGEST_INPUT = 1024  # of a name or a password, in characters; more is refused
 MOST_WAITING = 1024  # passwords to be checked; more means an attack, or far too few threads
 MOST_THREADS = 64
 
@@ -99,19 +97,16 @@ class PasswordFile:
         Raises: LoginRejected: unknown user or wrong password; both take the same time.
         Raises: BackendFailed: too many passwords wait to be checked.
         """
-        answer = await dialogue.ask(PASSWORD_FORM)
-        name, password = _text(answer, "username"), _text(answer, "password")
+        answer = await dialogue.ask(password_form(dialogue.identity))
+        said = read_credentials(answer, dialogue.identity)
         if self._closed:
             raise BackendFailed("the authenticator is closed")
         if not self._room.acquire(blocking=False):
             raise BackendFailed(f"{MOST_WAITING} passwords wait to be checked")
         wanted = Event()
         wanted.set()
-        name = unicodedata.normalize("NFC", name)
         try:
-            return await deferToThreadPool(
-                self._reactor, self._pool, self._identify, name, password, wanted
-            )
+            return await deferToThreadPool(self._reactor, self._pool, self._identify, said, wanted)
         finally:
             wanted.clear()
 
@@ -121,20 +116,15 @@ class PasswordFile:
         if self._pool.started:
             self._pool.stop()
 
-    def _identify(self, name: str, password: str, wanted: Event) -> Identity:
+    def _identify(self, said: Credentials, wanted: Event) -> Identity:
         try:
             if self._closed:
                 raise BackendFailed("the authenticator is closed")
             if not wanted.is_set():
                 raise LoginAborted("nobody waits for this verdict any more")
-            return self._users.current().identify(name, password)
+            return self._users.current().identify(said.username, said.password)
         finally:
             self._room.release()
-
-
-def _text(answer: Answer, name: str) -> str:
-    text = answer.get(name, "") if isinstance(answer, Mapping) else ""
-    return text if len(text) <= LONGEST_INPUT else ""
 
 
 class _Users:
@@ -152,12 +142,11 @@ class _Users:
     def identify(self, name: str, password: str) -> Identity:
         """Who it is. Raises LoginRejected."""
         user = self._users.get(name)
-        usable = is_usable(password)
         stored = user.password_hash if user is not None else self._hash_of_nobody(name)
-        right = matches(stored, password if usable else "-")
+        right = matches(stored, password)
         if user is None:
             raise LoginRejected("unknown user")
-        if not right or not usable:
+        if not right:
             raise LoginRejected("wrong password")
         return Identity(user.name, frozenset(user.groups))
 

@@ -106,6 +106,7 @@ class Login:
         self.identifier = identifier
         self.binding = binding
         self.request = request
+        self.identity: Identity | None = None
         self.offers_groups = True
         self.has_certificate = bool(request.certificates)
         self.user = ""

@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from anyvpn.errors import LoginAborted
 from anyvpn.interfaces import IDialogue
-from anyvpn.model.authentication import UNKNOWN_CLIENT, Answer, LoginRequest, Step
+from anyvpn.model.authentication import UNKNOWN_CLIENT, Answer, Identity, LoginRequest, Step
 
 A_REQUEST = LoginRequest(profile="staff", client=UNKNOWN_CLIENT, peer_address="192.0.2.7")
 
@@ -22,9 +22,14 @@ class ScriptedDialogue:
     """
 
     def __init__(
-        self, request: LoginRequest = A_REQUEST, answers: Iterable[Answer | Exception] = ()
+        self,
+        request: LoginRequest = A_REQUEST,
+        answers: Iterable[Answer | Exception] = (),
+        *,
+        identity: Identity | None = None,
     ) -> None:
         self.request = request
+        self.identity = identity
         self.asked: list[Step] = []
         self._answers = deque(answers)
 
