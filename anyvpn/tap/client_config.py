@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
 from anyvpn.client.credentials import ClientCredential, load_credential
 from anyvpn.client.gateway_url import GatewayURL, parse_gateway_url
@@ -17,7 +16,7 @@ from anyvpn.errors import ConfigurationError
 from anyvpn.interfaces import IAdapterBackend, IResponder
 from anyvpn.tap.client_config_tables import CLIENT_SECTIONS, ClientTable, DTLSTable, TrustTable
 from anyvpn.tap.config import Draft, read_draft
-from anyvpn.tap.config_positions import KeyPath
+from anyvpn.tap.config_backends import make_backends
 from anyvpn.tap.config_structure import Problem
 
 
@@ -37,7 +36,7 @@ def read_client_config(path: Path, reactor: object) -> ClientSetUp:
     Raises: ConfigurationError: everything that is wrong, one line each with file and line.
     """
     draft = read_draft(path, CLIENT_SECTIONS)
-    built = _make_backends(draft, reactor)
+    built = make_backends(draft, reactor)
     client = draft.table("client", ClientTable)
     trust = draft.table("trust", TrustTable)
     url = None if client is None else _read_url(draft, client)
@@ -64,16 +63,6 @@ def read_client_config(path: Path, reactor: object) -> ClientSetUp:
             reconnect_time_s=client.reconnect_time_s,
         ),
     )
-
-
-def _make_backends(draft: Draft, reactor: object) -> dict[KeyPath, Any]:
-    built: dict[KeyPath, Any] = {}
-    for path, chosen in draft.chosen.items():
-        try:
-            built[path] = chosen.backend.build(chosen.settings, reactor)
-        except ConfigurationError as error:
-            draft.problems += (Problem(chosen.path, text) for text in error.problems)
-    return built
 
 
 def _read_url(draft: Draft, client: ClientTable) -> GatewayURL | None:

@@ -20,7 +20,8 @@ from anyvpn.gateway.settings import (
 from anyvpn.gateway.tls_contexts import ServerContexts
 from anyvpn.interfaces import ITunBackend
 from anyvpn.model.connection_profile import ConnectionProfile
-from anyvpn.tap.config import ChosenBackend, Draft, read_draft
+from anyvpn.tap.config import Draft, read_draft
+from anyvpn.tap.config_backends import make_backends
 from anyvpn.tap.config_checks import check, default_profile_name, dtls_port, listen_addresses
 from anyvpn.tap.config_positions import KeyPath
 from anyvpn.tap.config_structure import Problem
@@ -57,7 +58,7 @@ def load_gateway(file: Path, reactor: Reactor) -> LoadedGateway:
     draft = read_draft(file)
     draft.problems += check(draft, reactor)
     contexts = _make_contexts(draft)
-    built = _make_backends(draft, reactor)
+    built = make_backends(draft, reactor)
     if draft.problems:
         raise draft.document.error(draft.problems)
     assert contexts is not None
@@ -114,23 +115,6 @@ def _table(draft: Draft, key: str, kind: type[Any]) -> Any:
     found = draft.table(key, kind)
     assert found is not None, key  # or there would have been problems
     return found
-
-
-def _make_backends(draft: Draft, reactor: object) -> dict[KeyPath, Any]:
-    built: dict[KeyPath, Any] = {}
-    for path, chosen in draft.chosen.items():
-        try:
-            built[path] = chosen.backend.build(chosen.settings, reactor)
-        except ConfigurationError as error:
-            draft.problems += (_placed(draft, chosen, text) for text in error.problems)
-    return built
-
-
-def _placed(draft: Draft, chosen: ChosenBackend, text: str) -> Problem:
-    """A backend's problem may begin with the name of one of its keys."""
-    name = text.partition(":")[0].partition(" ")[0]
-    path = (*chosen.path, name)
-    return Problem(path if draft.document.positions.knows(path) else chosen.path, text)
 
 
 # --- TLS -----------------------------------------------------------------------------------

@@ -30,8 +30,10 @@ from cattrs.errors import (
     IterableValidationError,
     IterableValidationNote,
 )
+from zope.interface.interface import InterfaceClass
 
 from anyvpn.errors import ConfigurationError
+from anyvpn.plugins import KINDS
 from anyvpn.tap.config_positions import KeyPath
 
 Table = TypeVar("Table")
@@ -58,6 +60,14 @@ class Problem:
     path: KeyPath
     text: str
     is_unknown_key: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Another backend of the file, by its kind and the name of its table; not made yet."""
+
+    kind: str
+    name: str
 
 
 class WrongValues(ConfigurationError):
@@ -107,6 +117,8 @@ def describe_type(kind: object) -> str:
     if len(kinds) > 1:
         return " or ".join(map(describe_type, kinds))
     [only] = kinds
+    if isinstance(only, InterfaceClass):
+        return f"the name of one of [{_kind_of(only)}s]"
     origin = _origin(only)
     if origin is tuple:
         return f"a list, each {describe_type(get_args(only)[0])}"
@@ -149,6 +161,10 @@ def _origin(kind: object) -> object:
     return get_origin(kind)
 
 
+def _kind_of(interface: object) -> str:
+    return next(kind for kind, each in KINDS.items() if each is interface)
+
+
 def _is_union(kind: object) -> bool:
     return type(kind).__name__ in ("UnionType", "_UnionGenericAlias", "Union")
 
@@ -161,6 +177,9 @@ def _converter(directory: Path) -> Converter:
     for kind in (str, bool, int, float):
         made.register_structure_hook(kind, _read_plain)
     made.register_structure_hook_func(lambda each: _origin(each) is Literal, _read_choice)
+    made.register_structure_hook_func(
+        lambda each: isinstance(_only(each), InterfaceClass), _read_reference
+    )
     made.register_structure_hook(Path, lambda value, _: _read_path(value, directory))
     made.register_structure_hook_func(_holds_addresses, _read_address)
     for classes, _, _ in _ADDRESS_KINDS:
@@ -210,6 +229,20 @@ def _read_choice(value: object, kind: Any) -> object:
     if value not in get_args(kind) or isinstance(value, bool):
         raise _wrong(value, kind)
     return value
+
+
+def _only(kind: object) -> object:
+    """The type itself, or the one that may be left out."""
+    kinds = _alternatives(kind)
+    return kinds[0] if len(kinds) == 1 else None
+
+
+def _read_reference(value: object, kind: Any) -> Reference | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value:
+        raise _wrong(value, kind)
+    return Reference(_kind_of(_only(kind)), value)
 
 
 def _read_path(value: object, directory: Path) -> Path:

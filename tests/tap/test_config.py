@@ -9,6 +9,7 @@ from pathlib import Path
 from anyvpn.cli.init_certificates import make_certificates
 from anyvpn.errors import ConfigurationError
 from anyvpn.gateway.settings import ShutdownBehaviour
+from anyvpn.plugins import backends
 from anyvpn.tap.config import read_document
 from tests.tap.set_up import ConfigurationCase
 
@@ -178,12 +179,15 @@ class WrongFileTests(ConfigurationCase):
 
     def test_unknown_and_missing_backends_are_told_what_there_is(self) -> None:
         line = self.change('backend = "password_file"', 'backend = "passwordfile"')
+        names = [each.name for each in backends() if each.kind == "authenticator"]
         assert self.only_problem() == (
             f"gateway.toml:{line}: authenticators.password.backend: there is no authenticator "
-            'backend "passwordfile"; did you mean "password_file"? (there are cred, password_file)'
+            'backend "passwordfile"; did you mean "password_file"? '
+            f"(there are {', '.join(names)})"
         )
         line = self.change('backend = "passwordfile"', "")
-        assert 'is missing; it must name one of "cred", "password_file"' in self.only_problem()
+        quoted = ", ".join(f'"{each}"' for each in names)
+        assert f"is missing; it must name one of {quoted}" in self.only_problem()
 
     def test_numbers_out_of_range_are_refused(self) -> None:
         self.change("#[limits]", "[limits]")

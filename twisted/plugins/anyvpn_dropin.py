@@ -18,6 +18,18 @@ client = ServiceMaker(  # type: ignore[no-untyped-call]  # Twisted has no types 
     "anyvpn-client",
 )
 
+authenticator_any = Backend(
+    "authenticator",
+    "any",
+    "anyvpn.backends.authenticator_any",
+    "several authenticators, of which one must accept",
+)
+authenticator_chain = Backend(
+    "authenticator",
+    "chain",
+    "anyvpn.backends.authenticator_chain",
+    "several authenticators, which must all accept",
+)
 authenticator_cred = Backend(
     "authenticator",
     "cred",

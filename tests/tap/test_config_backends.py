@@ -1,0 +1,69 @@
+"""Backends that name others: made in the right order, and told what is wrong with the names."""
+
+from __future__ import annotations
+
+from tests.tap.set_up import ConfigurationCase
+
+TWO = """
+[authenticators.both]
+backend = "chain"
+of = [{of}]
+
+[authenticators.other]
+backend = "cred"
+checker = "memory:alice:secret"
+"""
+
+
+class ReferenceTests(ConfigurationCase):
+    def add(self, text: str) -> None:
+        file = self.set_up.file
+        file.write_text(file.read_text() + text)
+
+    def line(self, start: str) -> int:
+        lines = self.set_up.file.read_text().splitlines()
+        return next(n for n, each in enumerate(lines, 1) if each.startswith(start))
+
+    def test_one_that_names_others_gets_them_whatever_the_order(self) -> None:
+        self.change('authenticator = "password"', 'authenticator = "both"')
+        self.add(TWO.format(of='"other", "password"'))
+        [binding] = self.set_up.load().settings.profiles
+        first, second = binding.authenticator._of  # type: ignore[attr-defined]
+        assert type(first).__name__ == "CredAuthenticator"
+        assert type(second).__name__ == "PasswordFile"
+
+    def test_two_that_name_the_same_one_share_it(self) -> None:
+        self.add(TWO.format(of='"other", "other"'))
+        self.change('authenticator = "password"', 'authenticator = "both"')
+        [binding] = self.set_up.load().settings.profiles
+        first, second = binding.authenticator._of  # type: ignore[attr-defined]
+        assert first is second
+
+    def test_a_name_of_none_is_told_with_the_line(self) -> None:
+        self.add(TWO.format(of='"othr", "password"'))
+        assert self.only_problem() == (
+            f"gateway.toml:{self.line('of =')}: authenticators.both.of[0]: "
+            'there is no authenticator "othr"; did you mean "other"?'
+        )
+
+    def test_what_is_no_name_is_refused(self) -> None:
+        self.add(TWO.format(of='1, ""'))
+        first, second = self.problems()
+        assert "of[0]: must be the name of one of [authenticators], not 1" in first
+        assert "of[1]: must be the name of one of [authenticators]" in second
+
+    def test_a_circle_is_shown(self) -> None:
+        self.add(TWO.format(of='"other", "round"'))
+        self.add('[authenticators.round]\nbackend = "any"\nof = ["password", "both"]\n')
+        assert "authenticators.round.of[1]: both names round names both: none" in (
+            self.only_problem()
+        )
+
+    def test_what_names_itself_is_a_circle(self) -> None:
+        self.add(TWO.format(of='"other", "both"'))
+        assert "of[1]: both names both: none of them can be the first" in self.only_problem()
+
+    def test_problems_of_a_named_one_are_told_once(self) -> None:
+        self.add(TWO.format(of='"other", "password"'))
+        self.change('checker = "memory:alice:secret"', 'checker = "nonsense:"')
+        assert "authenticators.other.checker: checker: there is no" in self.only_problem()
