@@ -208,6 +208,7 @@ class LoginDesk:
                 peer_address=post.peer,
                 host=post.host,
                 certificates=post.certificates,
+                certificate_problem=post.certificate_problem,
                 browser_key=post.browser_key,
             ),
             hooks=self._hooks,
@@ -252,6 +253,9 @@ class LoginDesk:
         step = login.outcome.step if isinstance(login.outcome, Asked) else None
         match step:
             case CertificateRequest():
+                if post.certificate_problem:
+                    problem = post.certificate_problem
+                    return LoginRejected(f"the certificate is not accepted: {problem}")
                 return () if message.certificate_refused else post.certificates
             case SignatureRequest():
                 if message.certificates is None:

@@ -17,6 +17,7 @@ _MINIMUM_VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 
 # From OpenSSL (x509_vfy.h); pyOpenSSL gives the number alone
 _VERIFY_ERRORS = {
+    7: "not signed by the issuer that it names",
     9: "not yet valid",
     10: "expired",
     18: "self-signed",

@@ -158,8 +158,9 @@ class LoginRequest:
     """What an authenticator may know before it asks: profile, client, outer address, certificate.
 
     `certificates` is the DER chain, leaf first, that TLS has verified against the gateway's
-    client CAs; empty when the client sent none. `browser_key` is the client's key (DER) that the
-    token of a login in an external browser is sealed for; empty when it sent none.
+    client CAs; empty when the client sent none, or one that `certificate_problem` says is not
+    accepted. `browser_key` is the client's key (DER) that the token of a login in an external
+    browser is sealed for; empty when it sent none.
     """
 
     profile: str
@@ -167,6 +168,7 @@ class LoginRequest:
     peer_address: str
     host: str = ""
     certificates: tuple[bytes, ...] = field(default=(), repr=False)
+    certificate_problem: str = ""
     browser_key: bytes = field(default=b"", repr=False)
 
 

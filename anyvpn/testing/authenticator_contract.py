@@ -9,8 +9,8 @@ from zope.interface.verify import verifyObject
 
 from anyvpn.errors import LoginAborted, LoginRejected
 from anyvpn.interfaces import IAuthenticator
-from anyvpn.model.authentication import Answer
-from anyvpn.testing.dialogue import ScriptedDialogue
+from anyvpn.model.authentication import Answer, LoginRequest
+from anyvpn.testing.dialogue import A_REQUEST, ScriptedDialogue
 from anyvpn.testing.outcomes import error_of
 
 HOSTILE_TEXTS = ("", "\0", "a\0b", "x" * 100_000, "\udcff", "*)(uid=*", "' or 1=1 --", "\r\nx: y")
@@ -31,6 +31,9 @@ class AuthenticatorContract:
         """Answers of somebody who only pretends to be `user`."""
         raise NotImplementedError
 
+    request: LoginRequest = A_REQUEST
+    """What is known of the client before it is asked anything."""
+
     user = "alice"
     groups: frozenset[str] = frozenset()
 
@@ -38,29 +41,31 @@ class AuthenticatorContract:
         verifyObject(IAuthenticator, self.make_authenticator())
 
     async def test_right_answers_give_the_identity(self) -> None:
-        dialogue = ScriptedDialogue(answers=self.right_answers())
+        dialogue = ScriptedDialogue(self.request, answers=self.right_answers())
         identity = await self.make_authenticator().authenticate(dialogue)
         assert (identity.user, identity.groups) == (self.user, self.groups), identity
 
     async def test_wrong_answers_are_rejected(self) -> None:
-        dialogue = ScriptedDialogue(answers=self.wrong_answers())
+        dialogue = ScriptedDialogue(self.request, answers=self.wrong_answers())
         await error_of(self.make_authenticator().authenticate(dialogue), LoginRejected)
 
     async def test_wrong_answers_do_not_spoil_right_ones(self) -> None:
         authenticator = self.make_authenticator()
-        wrong = ScriptedDialogue(answers=self.wrong_answers())
+        wrong = ScriptedDialogue(self.request, answers=self.wrong_answers())
         await error_of(authenticator.authenticate(wrong), LoginRejected)
-        right = ScriptedDialogue(answers=self.right_answers())
+        right = ScriptedDialogue(self.request, answers=self.right_answers())
         assert (await authenticator.authenticate(right)).user == self.user
 
     async def test_dialogues_at_the_same_time_are_not_mixed_up(self) -> None:
         authenticator = self.make_authenticator()
         right = Deferred.fromCoroutine(
-            authenticator.authenticate(ScriptedDialogue(answers=self.right_answers()))
+            authenticator.authenticate(ScriptedDialogue(self.request, answers=self.right_answers()))
         )
         wrong = Deferred.fromCoroutine(
             error_of(
-                authenticator.authenticate(ScriptedDialogue(answers=self.wrong_answers())),
+                authenticator.authenticate(
+                    ScriptedDialogue(self.request, answers=self.wrong_answers())
+                ),
                 LoginRejected,
             )
         )
@@ -69,7 +74,7 @@ class AuthenticatorContract:
 
     async def test_vanished_client_aborts_the_login(self) -> None:
         for count in range(len(self.right_answers())):
-            dialogue = ScriptedDialogue(answers=self.right_answers()[:count])
+            dialogue = ScriptedDialogue(self.request, answers=self.right_answers()[:count])
             await error_of(self.make_authenticator().authenticate(dialogue), LoginAborted)
 
     async def test_hostile_answers_are_rejected(self) -> None:
@@ -84,11 +89,11 @@ class AuthenticatorContract:
             ]
             for each in [{}, *hostile]:
                 script = (*answers[:index], each, *answers[index + 1 :])
-                dialogue = ScriptedDialogue(answers=script)
+                dialogue = ScriptedDialogue(self.request, answers=script)
                 await error_of(authenticator.authenticate(dialogue), LoginRejected)
 
     async def test_rejection_tells_no_secret(self) -> None:
-        dialogue = ScriptedDialogue(answers=self.wrong_answers())
+        dialogue = ScriptedDialogue(self.request, answers=self.wrong_answers())
         error = await error_of(self.make_authenticator().authenticate(dialogue), LoginRejected)
         fields = [
             field

@@ -42,7 +42,11 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def gateway_changes(certificates: Path) -> Mapping[str, object]:
-    both = {"backend": "machine-and-user", "user_ca": str(certificates / "users.pem")}
+    both = {
+        "backend": "multiple_certificates",
+        "user_ca": str(certificates / "users.pem"),
+        "machine": "machine",
+    }
     page = {
         "backend": "identity-page",
         "address": GATEWAY_ADDRESS,
@@ -56,7 +60,7 @@ def gateway_changes(certificates: Path) -> Mapping[str, object]:
         "authenticators": {
             "both": both,
             "sha384": {**both, "hash_algorithms": ["sha384"]},
-            "machine": {**both, "user": False},
+            "machine": {"backend": "certificate"},
             "code": {
                 "backend": "password-and-code",
                 "user": "alice",
@@ -116,7 +120,7 @@ class MachineAndUserTests:
         )
         client.wait_until_connected()
         assert client.ping(site.gateway.inner_addresses[0])
-        assert logged_in(site, "alice.laptop7")
+        assert logged_in(site, "alice")
 
     def test_openconnect_signs_the_same(self, site: Site, certificates: Path) -> None:
         client = site.connect(
@@ -130,13 +134,14 @@ class MachineAndUserTests:
         )
         assert client.ping(site.gateway.inner_addresses[0])
 
-    def test_who_has_no_certificate_for_the_user_is_told(
+    def test_who_has_no_certificate_for_the_user_is_denied(
         self, site: Site, certificates: Path
     ) -> None:
         machine = str(certificates / "laptop7.pem")
         client = site.ours("", stdin=(), options=("--authgroup", "both", "--certificate", machine))
         assert client.wait_for_end() == 3
-        assert client.find("wants two certificates, a machine's and a user's")
+        assert client.find("denies the login")
+        site.gateway.program.wait_for("the client cannot show several certificates")
 
     def test_a_stranger_signs_in_vain(self, site: Site, certificates: Path) -> None:
         client = site.ours(

@@ -24,6 +24,12 @@ authenticator_any = Backend(
     "anyvpn.backends.authenticator_any",
     "several authenticators, of which one must accept",
 )
+authenticator_certificate = Backend(
+    "authenticator",
+    "certificate",
+    "anyvpn.backends.authenticator_certificate",
+    "the client's TLS certificate, with CRL and OCSP",
+)
 authenticator_chain = Backend(
     "authenticator",
     "chain",
@@ -35,6 +41,12 @@ authenticator_cred = Backend(
     "cred",
     "anyvpn.backends.authenticator_cred",
     "any checker of twisted.cred, by its strcred string",
+)
+authenticator_multiple_certificates = Backend(
+    "authenticator",
+    "multiple_certificates",
+    "anyvpn.backends.authenticator_multiple_certificates",
+    "a machine's certificate by TLS, and a user's that signs",
 )
 authenticator_password_file = Backend(
     "authenticator",

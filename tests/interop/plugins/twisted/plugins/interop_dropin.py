@@ -2,12 +2,6 @@
 
 from anyvpn.plugins import Backend
 
-authenticator_machine_and_user = Backend(
-    "authenticator",
-    "machine-and-user",
-    "machine_and_user",
-    "a machine's certificate, and a user's that signs",
-)
 authenticator_identity_page = Backend(
     "authenticator",
     "identity-page",

@@ -1,0 +1,212 @@
+"""Asks an authority's responder whether a certificate is revoked (RFC 6960)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.hashes import SHA1
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as NotInTime
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool, ResponseDone
+from twisted.web.http_headers import Headers
+
+from anyvpn.backends.authenticator_certificate_signatures import signature_problem
+from anyvpn.errors import LoginRejected
+
+# Ours
+LARGEST_ANSWER_BYTES = 64 * 1024
+CLOCK_SKEW = timedelta(minutes=5)
+LONGEST_CACHED = timedelta(hours=1)
+OLDEST_WITHOUT_END = timedelta(days=1)
+"""How old an answer may be that does not say until when it holds."""
+MOST_CACHED = 10_000
+
+
+class ResponderFailed(Exception):
+    """The responder gave no answer that can be used; the text says why."""
+
+
+class Responder:
+    """One HTTP POST for each certificate, unless the last answer still holds."""
+
+    def __init__(self, reactor: IReactorTime, url: str, time_s: float) -> None:
+        self._reactor = reactor
+        self._url = url
+        self._time_s = time_s
+        self._good_until: OrderedDict[tuple[bytes, int], datetime] = OrderedDict()
+
+    async def check(self, certificate: x509.Certificate, issuer: x509.Certificate) -> None:
+        """Let a good certificate pass.
+
+        Raises: LoginRejected: it is revoked, or its responder has never heard of it.
+        Raises: ResponderFailed: nobody can say.
+        """
+        key = (issuer.subject.public_bytes(), certificate.serial_number)
+        good_until = self._good_until.get(key)
+        if good_until is not None and datetime.now(UTC) < good_until:
+            return
+        url = self._url or _url_in(certificate)
+        if not url:
+            raise ResponderFailed("the certificate names no OCSP responder")
+        # SHA-1 is what every responder knows, and here it finds a name only (RFC 5019, section 2)
+        asked = ocsp.OCSPRequestBuilder().add_certificate(certificate, issuer, SHA1()).build()  # noqa: S303
+        answer = await self._ask(url, asked.public_bytes(Encoding.DER))
+        self._good_until[key] = _verdict(answer, asked, issuer, url)
+        if len(self._good_until) > MOST_CACHED:
+            self._good_until.popitem(last=False)
+
+    async def _ask(self, url: str, request: bytes) -> bytes:
+        # Twisted has no types here
+        pool = HTTPConnectionPool(self._reactor, persistent=False)  # type: ignore[no-untyped-call]
+        agent = Agent(self._reactor, connectTimeout=self._time_s, pool=pool)  # type: ignore[no-untyped-call]
+        waiting: Deferred[bytes] = Deferred.fromCoroutine(_post(agent, url, request))
+        waiting.addTimeout(self._time_s, self._reactor)
+        try:
+            return await waiting
+        except (NotInTime, CancelledError):
+            raise ResponderFailed(f"{url} did not answer within {self._time_s:g} s") from None
+        except ResponderFailed:
+            raise
+        except Exception as error:  # whatever a connection, a name or HTTP can go wrong with
+            said = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ResponderFailed(f"{url} cannot be asked: {said}") from None
+
+
+async def _post(agent: Any, url: str, request: bytes) -> bytes:
+    headers = Headers({b"Content-Type": [b"application/ocsp-request"]})
+    producer = FileBodyProducer(BytesIO(request))  # type: ignore[no-untyped-call]  # likewise
+    response: Any = await agent.request(b"POST", url.encode("ascii"), headers, producer)
+    if response.code != 200:
+        raise ResponderFailed(f"{url} answered with HTTP status {response.code}")
+    collector = _Collector(url)
+    response.deliverBody(collector)
+    return await collector.done
+
+
+class _Collector(Protocol):
+    """Collects a body, up to a bound."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._collected = bytearray()
+        self.done: Deferred[bytes] = Deferred(lambda _: self._abort())
+
+    def dataReceived(self, data: bytes) -> None:
+        self._collected += data
+        if len(self._collected) > LARGEST_ANSWER_BYTES and not self.done.called:
+            self.done.errback(ResponderFailed(f"{self._url} answered with too many bytes"))
+            self._abort()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.done.called:
+            return
+        if isinstance(reason.value, ResponseDone):
+            self.done.callback(bytes(self._collected))
+        else:
+            self.done.errback(ResponderFailed(f"{self._url} closed in the middle of its answer"))
+
+    def _abort(self) -> None:
+        transport: Any = self.transport
+        if transport is not None:
+            getattr(transport, "abortConnection", transport.loseConnection)()
+
+
+def _url_in(certificate: x509.Certificate) -> str:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess)
+    except (x509.ExtensionNotFound, ValueError):
+        return ""
+    for each in found.value:
+        if each.access_method == AuthorityInformationAccessOID.OCSP:
+            location = each.access_location.value
+            if isinstance(location, str) and location.startswith(("http://", "https://")):
+                return location
+    return ""
+
+
+def _verdict(
+    answer: bytes, asked: ocsp.OCSPRequest, issuer: x509.Certificate, url: str
+) -> datetime:
+    """Until when the certificate is good. Raises: LoginRejected, ResponderFailed."""
+    try:
+        response = ocsp.load_der_ocsp_response(answer)
+        if response.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
+            raise ResponderFailed(f"{url} answered: {response.response_status.name.lower()}")
+        problem = _answer_problem(response, asked, issuer)
+        if problem:
+            raise ResponderFailed(f"the answer of {url} {problem}")
+        status = response.certificate_status
+        revoked_at = response.revocation_time_utc
+        good_until = _good_until(response)
+    except (ValueError, UnsupportedAlgorithm):
+        raise ResponderFailed(f"the answer of {url} cannot be read") from None
+    if status is ocsp.OCSPCertStatus.REVOKED:
+        raise LoginRejected(f"the certificate is revoked since {revoked_at}, says {url}")
+    if status is not ocsp.OCSPCertStatus.GOOD:
+        raise LoginRejected(f"the certificate is not known to {url}")
+    return good_until
+
+
+def _answer_problem(
+    response: ocsp.OCSPResponse, asked: ocsp.OCSPRequest, issuer: x509.Certificate
+) -> str:
+    is_ours = (
+        response.serial_number == asked.serial_number
+        and response.issuer_key_hash == asked.issuer_key_hash
+        and response.issuer_name_hash == asked.issuer_name_hash
+    )
+    if not is_ours:
+        return "speaks of another certificate"
+    now = datetime.now(UTC)
+    if response.this_update_utc > now + CLOCK_SKEW:
+        return "holds only in the future"
+    end = response.next_update_utc
+    if (end or response.this_update_utc + OLDEST_WITHOUT_END) < now - CLOCK_SKEW:
+        return "is out of date"
+    return _signer_problem(response, issuer)
+
+
+def _signer_problem(response: ocsp.OCSPResponse, issuer: x509.Certificate) -> str:
+    """It must be signed by the issuer, or by one whom the issuer has made its responder."""
+    problem = ""
+    for signer in (issuer, *response.certificates[:4]):
+        if signer != issuer and not _is_responder_of(signer, issuer):
+            continue
+        problem = signature_problem(
+            signer,
+            response.signature,
+            response.tbs_response_bytes,
+            response.signature_hash_algorithm,
+        )
+        if not problem:
+            return ""
+    return problem or "is not signed by the authority"
+
+
+def _is_responder_of(signer: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        signer.verify_directly_issued_by(issuer)
+        usages = signer.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except (InvalidSignature, ValueError, TypeError, x509.ExtensionNotFound):
+        return False
+    now = datetime.now(UTC)
+    return (
+        ExtendedKeyUsageOID.OCSP_SIGNING in usages
+        and signer.not_valid_before_utc <= now <= signer.not_valid_after_utc
+    )
+
+
+def _good_until(response: ocsp.OCSPResponse) -> datetime:
+    soon = datetime.now(UTC) + LONGEST_CACHED
+    return min(response.next_update_utc or datetime.now(UTC), soon)
