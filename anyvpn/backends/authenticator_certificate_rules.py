@@ -40,8 +40,7 @@ class CertificateRules:
     user: str = attrs.field(
         default="subject.CN",
         metadata=_help(
-            "Where the user's name stands: subject.CN, subject.UID, subject.OID in digits, "
-            "san.email, san.upn, san.dns, san.uri."
+            "Where the user's name stands: subject.CN, subject.UID, san.email, san.upn, san.dns."
         ),
     )
     user_pattern: str = attrs.field(

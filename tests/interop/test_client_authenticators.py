@@ -43,7 +43,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def gateway_changes(certificates: Path) -> Mapping[str, object]:
     both = {
-        "backend": "multiple_certificates",
+        "backend": "certificate_pair",
         "user_ca": str(certificates / "users.pem"),
         "machine": "machine",
     }

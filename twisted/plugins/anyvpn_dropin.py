@@ -42,10 +42,10 @@ authenticator_cred = Backend(
     "anyvpn.backends.authenticator_cred",
     "any checker of twisted.cred, by its strcred string",
 )
-authenticator_multiple_certificates = Backend(
+authenticator_certificate_pair = Backend(
     "authenticator",
-    "multiple_certificates",
-    "anyvpn.backends.authenticator_multiple_certificates",
+    "certificate_pair",
+    "anyvpn.backends.authenticator_certificate_pair",
     "a machine's certificate by TLS, and a user's that signs",
 )
 authenticator_password_file = Backend(

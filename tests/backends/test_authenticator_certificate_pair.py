@@ -1,4 +1,4 @@
-"""Tests of anyvpn.backends.authenticator_multiple_certificates."""
+"""Tests of anyvpn.backends.authenticator_certificate_pair."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from anyvpn.backends import authenticator_certificate as one
-from anyvpn.backends.authenticator_multiple_certificates import Settings, build
+from anyvpn.backends.authenticator_certificate_pair import Settings, build
 from anyvpn.errors import ConfigurationError, LoginRejected
 from anyvpn.interfaces import IAuthenticator
 from anyvpn.model.authentication import (
@@ -49,7 +49,7 @@ def signed(by: Holder, **changes: Any) -> SignedCertificates:
     return replace(made, **changes)
 
 
-class MultipleCertificatesCase(TestCase):
+class CertificatePairCase(TestCase):
     def make_authenticator(self, **settings: Any) -> IAuthenticator:
         path = Path(self.mktemp())
         path.write_bytes(USERS.certificate.public_bytes(Encoding.PEM))
@@ -63,7 +63,7 @@ class MultipleCertificatesCase(TestCase):
         return str(await error_of(self.login(answer, request, **settings), LoginRejected))
 
 
-class GoodTests(MultipleCertificatesCase):
+class GoodTests(CertificatePairCase):
     async def test_the_user_comes_with_the_machine(self) -> None:
         identity = await self.login(signed(ALICE))
         assert identity.user == "alice"
@@ -117,7 +117,7 @@ class GoodTests(MultipleCertificatesCase):
         assert (await made_here.authenticate(dialogue)).user == "alice"
 
 
-class BadTests(MultipleCertificatesCase):
+class BadTests(CertificatePairCase):
     async def test_a_client_that_cannot_is_not_asked(self) -> None:
         plain = replace(REQUEST, client=ClientDescription())
         assert "cannot show several" in await self.refusal(signed(ALICE), plain)
@@ -171,7 +171,7 @@ class BadTests(MultipleCertificatesCase):
         assert "has sent 11" in await self.refusal(signed(ALICE, chain_pkcs7=chain))
 
 
-class ContractTests(MultipleCertificatesCase, AuthenticatorContract):
+class ContractTests(CertificatePairCase, AuthenticatorContract):
     request = replace(REQUEST, certificates=())
 
     def right_answers(self) -> tuple[Answer, ...]:

@@ -72,8 +72,8 @@ class Settings(CertificateRules):
                 raise ValueError(f'hash_algorithms: "{each}" is not one of {", ".join(_HASHES)}')
 
 
-def build(settings: Settings, reactor: IReactorTime) -> MultipleCertificates:
-    """What `backend = "multiple_certificates"` makes. Raises: ConfigurationError."""
+def build(settings: Settings, reactor: IReactorTime) -> CertificatePair:
+    """What `backend = "certificate_pair"` makes. Raises: ConfigurationError."""
     try:
         authorities = x509.load_pem_x509_certificates(settings.user_ca.read_bytes())
     except OSError as error:
@@ -81,7 +81,7 @@ def build(settings: Settings, reactor: IReactorTime) -> MultipleCertificates:
         raise ConfigurationError(problem) from None
     except ValueError:
         raise ConfigurationError(f"user_ca: {settings.user_ca} has no PEM certificates") from None
-    return MultipleCertificates(settings, authorities, CertificateCheck(settings, reactor))
+    return CertificatePair(settings, authorities, CertificateCheck(settings, reactor))
 
 
 def _may_issue(_: object, __: object, found: x509.BasicConstraints) -> None:
@@ -115,7 +115,7 @@ _USERS = (
 
 
 @implementer(IAuthenticator)
-class MultipleCertificates:
+class CertificatePair:
     """The machine's certificate comes by TLS, the user's with a signature over our question."""
 
     def __init__(
