@@ -12,6 +12,7 @@ from anyvpn import __version__
 from anyvpn.cli.backends import show_backends
 from anyvpn.cli.check import check_file
 from anyvpn.cli.cleanup import cleanup
+from anyvpn.cli.codes import devices, hotp, totp
 from anyvpn.cli.connect import authenticate, connect
 from anyvpn.cli.init import make_plan, next_steps
 from anyvpn.cli.init_files import check_nothing_is_there, write_set_up
@@ -91,10 +92,14 @@ def init(
 
 @main.group()
 def user() -> None:
-    """Keep the users of a password file.
+    """Keep the users of a password file, and the devices of one-time codes.
 
     A running gateway notices changes by itself.
     """
+
+
+for _command in (totp, hotp, devices):
+    user.add_command(_command)
 
 
 def _which_users(command: Command) -> Command:

@@ -33,6 +33,11 @@ def read_password(source: str | None, user: str) -> str:
             f"Password for {user}", hide_input=True, confirmation_prompt="The same again", err=True
         )
         return asked
+    return read_first_line(source, "password")
+
+
+def read_first_line(source: str, what: str) -> str:
+    """The first line of the file `source`. Raises: ConfigurationError: there is no such text."""
     if source == FROM_STDIN:
         line = sys.stdin.buffer.readline(LONGEST_LINE + 1)
     else:
@@ -43,11 +48,11 @@ def read_password(source: str | None, user: str) -> str:
             raise ConfigurationError(f"{source}: cannot be read: {error.strerror}") from error
     name = "standard input" if source == FROM_STDIN else source
     if len(line) > LONGEST_LINE:
-        raise ConfigurationError(f"{name}: the first line is too long for a password")
+        raise ConfigurationError(f"{name}: the first line is too long for a {what}")
     try:
-        password = line.decode("utf-8").rstrip("\r\n")
+        text = line.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError:
-        raise ConfigurationError(f"{name}: the password is not UTF-8 text") from None
-    if not password:
-        raise ConfigurationError(f"{name}: has no password in its first line")
-    return password
+        raise ConfigurationError(f"{name}: the {what} is not UTF-8 text") from None
+    if not text:
+        raise ConfigurationError(f"{name}: has no {what} in its first line")
+    return text

@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
+from base64 import b32encode
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import trustme
 
+from anyvpn.backends.one_time_codes import CodeMaker
 from tests.interop.client_service import ClientService
-from tests.interop.gateway import NAME, PASSWORD
+from tests.interop.gateway import NAME, PASSWORD, run_anyvpn
 from tests.interop.network import GATEWAY_ADDRESS
 from tests.interop.site import Site
 
 IDENTITY_PORTS = {"browser": 8443, "embedded": 8444, "spoiled": 8445}
-SECRET = b"12345678901234567890".hex()
+SECRETS = {
+    user: (user.encode() * 7)[:20] for user in ("alice", "bob", "carol", "dora", "erin", "frank")
+}
 BROWSER_PORT = 29786
 
 
@@ -41,7 +46,26 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def gateway_changes(certificates: Path) -> Mapping[str, object]:
+def gateway_users() -> tuple[str, ...]:
+    return tuple(SECRETS)
+
+
+@pytest.fixture(scope="module")
+def codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of the users' devices, as an operator fills it."""
+    file = tmp_path_factory.mktemp("codes") / "codes.sqlite"
+    for user, secret in SECRETS.items():
+        kind = "hotp" if user == "frank" else "totp"
+        done = run_anyvpn(
+            *("user", kind, user, "--file", str(file), "--secret-file", "-"),
+            stdin=b32encode(secret).decode(),
+        )
+        assert done.returncode == 0, done.stderr
+    return file
+
+
+@pytest.fixture(scope="module")
+def gateway_changes(certificates: Path, codes: Path) -> Mapping[str, object]:
     both = {
         "backend": "certificate_pair",
         "user_ca": str(certificates / "users.pem"),
@@ -61,12 +85,10 @@ def gateway_changes(certificates: Path) -> Mapping[str, object]:
             "both": both,
             "sha384": {**both, "hash_algorithms": ["sha384"]},
             "machine": {"backend": "certificate"},
-            "code": {
-                "backend": "password-and-code",
-                "user": "alice",
-                "password": PASSWORD,
-                "secret": SECRET,
-            },
+            "code": {"backend": "chain", "of": ["password", "phone"]},
+            "phone": {"backend": "totp", "file": str(codes)},
+            "together": {"backend": "totp", "file": str(codes), "inside": "password"},
+            "button": {"backend": "hotp", "file": str(codes), "inside": "password"},
             "browser": {**page, "port": IDENTITY_PORTS["browser"]},
             "embedded": {**page, "port": IDENTITY_PORTS["embedded"], "external": False},
             "spoiled": {**page, "port": IDENTITY_PORTS["spoiled"], "spoils": True},
@@ -75,7 +97,17 @@ def gateway_changes(certificates: Path) -> Mapping[str, object]:
             {"name": "staff"},
             *(
                 {"name": name, "authenticator": name}
-                for name in ("code", "both", "sha384", "machine", "browser", "embedded", "spoiled")
+                for name in (
+                    "code",
+                    "together",
+                    "button",
+                    "both",
+                    "sha384",
+                    "machine",
+                    "browser",
+                    "embedded",
+                    "spoiled",
+                )
             ),
         ],
     }
@@ -87,22 +119,42 @@ def logged_in(site: Site, user: str) -> bool:
 
 
 class CodeTests:
-    def test_a_challenge_gets_the_code_of_the_moment(self, site: Site) -> None:
-        code = ("--token-mode", "totp", "--token-secret", f"0x{SECRET}")
-        client = site.ours(options=("--authgroup", "code", *code))
-        client.wait_until_connected()
+    """Each test has a user of its own: a code is good once."""
+
+    @staticmethod
+    def options(group: str, secret: bytes, mode: str = "totp") -> tuple[str, ...]:
+        token = f"0x{secret.hex()}" + (",0" if mode == "hotp" else "")
+        return ("--authgroup", group, "--token-mode", mode, "--token-secret", token)
+
+    @pytest.mark.parametrize(("group", "user"), [("code", "alice"), ("together", "bob")])
+    def test_our_client_gives_the_code_of_the_moment(
+        self, site: Site, group: str, user: str
+    ) -> None:
+        client = site.connect_ours(user, options=self.options(group, SECRETS[user]))
         assert client.ping(site.gateway.inner_addresses[0])
 
-    def test_openconnect_gives_the_same(self, site: Site) -> None:
-        code = ("--token-mode", "totp", "--token-secret", f"0x{SECRET}")
-        client = site.connect(options=("--authgroup", "code", *code))
+    @pytest.mark.parametrize(("group", "user"), [("code", "carol"), ("together", "dora")])
+    def test_openconnect_gives_the_same(self, site: Site, group: str, user: str) -> None:
+        client = site.connect(user, options=self.options(group, SECRETS[user]))
+        assert client.ping(site.gateway.inner_addresses[0])
+
+    def test_openconnect_counts(self, site: Site) -> None:
+        client = site.connect("frank", options=self.options("button", SECRETS["frank"], "hotp"))
         assert client.ping(site.gateway.inner_addresses[0])
 
     def test_two_wrong_codes_and_it_is_over(self, site: Site) -> None:
-        code = ("--token-mode", "totp", "--token-secret", "0x00000000000000000000")
-        client = site.ours(options=("--authgroup", "code", *code))
+        client = site.ours("erin", options=self.options("code", bytes(20)))
         assert client.wait_for_end() == 3
         assert client.find("Login failed")
+        site.gateway.wait_for_event("login_failed", user="erin", detail="the code is wrong")
+
+    def test_a_code_that_was_used_is_not_good_again(self, site: Site) -> None:
+        device = CodeMaker("erin", "totp", SECRETS["erin"])
+        code = device.code(int(time.time() // 30) + 1)
+        entered = ("--form-entry", f"main:secondary_password={code}", "--authgroup", "together")
+        assert site.connect("erin", options=entered).ping(site.gateway.inner_addresses[0])
+        site.client("erin", host=2, options=entered)
+        site.gateway.wait_for_event("login_failed", user="erin", detail="was used before")
 
 
 class MachineAndUserTests:

@@ -48,11 +48,23 @@ authenticator_certificate_pair = Backend(
     "anyvpn.backends.authenticator_certificate_pair",
     "a machine's certificate by TLS, and a user's that signs",
 )
+authenticator_hotp = Backend(
+    "authenticator",
+    "hotp",
+    "anyvpn.backends.authenticator_hotp",
+    "counted one-time codes of a token, after a password or inside its form",
+)
 authenticator_password_file = Backend(
     "authenticator",
     "password_file",
     "anyvpn.backends.authenticator_password_file",
     "user names and argon2id hashes in a text file",
+)
+authenticator_totp = Backend(
+    "authenticator",
+    "totp",
+    "anyvpn.backends.authenticator_totp",
+    "time-based one-time codes of a phone, after a password or inside its form",
 )
 authorizer_static = Backend(
     "authorizer",

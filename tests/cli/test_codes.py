@@ -1,0 +1,115 @@
+"""`anyvpn user totp` and `hotp`: as it is typed."""
+
+from __future__ import annotations
+
+import re
+import time
+from base64 import b32decode, b32encode
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from anyvpn.backends.one_time_codes import CodeFile, CodeMaker
+from anyvpn.cli import codes
+from anyvpn.cli.main import main
+
+SECRET = b"12345678901234567890"
+
+
+class DeviceTests:
+    @pytest.fixture(autouse=True)
+    def place(self, tmp_path: Path) -> None:
+        self.file = tmp_path / "codes.sqlite"
+
+    def type(self, *words: str, stdin: str = "", status: int = 0) -> str:
+        done = CliRunner().invoke(main, ["user", *words], input=stdin)
+        assert done.exit_code == status, done.output
+        return done.output
+
+    def test_a_new_secret_is_shown_and_kept(self) -> None:
+        said = self.type("totp", "alice", "--file", str(self.file), "--issuer", "Example")
+        assert "otpauth://totp/Example:alice?" in said
+        found = re.search(r"secret: +(\S+)", said)
+        assert found is not None
+        [kept] = CodeFile(self.file).users()
+        assert kept.secret == b32decode(found[1])
+        assert "without having seen a code of it" in said
+
+    def test_a_given_secret_is_not_shown(self) -> None:
+        text = b32encode(SECRET).decode().lower()
+        said = self.type(
+            *("hotp", "alice", "--file", str(self.file), "--secret-file", "-", "--counter", "7"),
+            stdin=f"{text[:4]} {text[4:]}\n",
+        )
+        assert text not in said.lower()
+        assert CodeFile(self.file).users() == (CodeMaker("alice", "hotp", SECRET, next_counter=7),)
+
+    @pytest.mark.parametrize("right", [True, False])
+    def test_at_a_terminal_a_code_is_asked_for_first(
+        self, monkeypatch: pytest.MonkeyPatch, right: bool
+    ) -> None:
+        monkeypatch.setattr(codes, "at_terminal", lambda: True)
+        monkeypatch.setattr(codes.secrets, "token_bytes", lambda _: SECRET)
+        period = int(time.time() // 30)
+        code = CodeMaker("alice", "totp", SECRET).code(period if right else period + 100)
+        said = self.type(
+            *("totp", "alice", "--file", str(self.file)), stdin=f"{code}\n", status=int(not right)
+        )
+        assert "█" in said
+        kept = CodeFile(self.file).users()
+        if right:
+            assert kept[0].next_counter > period - 1  # the code that was shown is used up
+        else:
+            assert "not the device's code; nothing was changed" in said
+            assert kept == ()
+
+    def test_another_device_is_replaced_on_demand_alone(self) -> None:
+        words = ("totp", "alice", "--file", str(self.file))
+        self.type(*words)
+        [first] = CodeFile(self.file).users()
+        assert "--replace puts this one" in self.type(*words, status=1)
+        assert CodeFile(self.file).users() == (first,)
+        self.type(*words, "--replace")
+        assert CodeFile(self.file).users() != (first,)
+
+    def test_devices_are_listed_and_removed(self) -> None:
+        for words in (("totp", "alice"), ("hotp", "bob")):
+            self.type(*words, "--file", str(self.file))
+        assert self.type("devices", str(self.file)) == (
+            "alice\ttotp\t6 digits, sha1\nbob\thotp\t6 digits, sha1\n"
+        )
+        self.type("totp", "alice", "--remove", "--file", str(self.file))
+        assert "alice" not in self.type("devices", str(self.file))
+        again = self.type("totp", "alice", "--remove", "--file", str(self.file), status=1)
+        assert '"alice" has no totp device' in again
+
+    def test_the_configuration_names_the_file_and_how_devices_are(self, tmp_path: Path) -> None:
+        configuration = tmp_path / "gateway.toml"
+        table = '[authenticators.{0}]\nbackend = "totp"\nfile = "{0}.sqlite"\ndigits = 8\n'
+        configuration.write_text(table.format("one"))
+        self.type("totp", "alice", "--config", str(configuration))
+        [kept] = CodeFile(tmp_path / "one.sqlite").users()
+        assert kept.digits == 8
+        configuration.write_text(table.format("one") + table.format("two"))
+        said = self.type("totp", "bob", "--config", str(configuration), status=1)
+        assert "choose one of one, two by --authenticator" in said
+        self.type("totp", "bob", "--config", str(configuration), "--authenticator", "two")
+        assert CodeFile(tmp_path / "two.sqlite").users()
+        said = self.type("hotp", "bob", "--config", str(configuration), status=1)
+        assert "no authenticator that is hotp" in said
+
+    @pytest.mark.parametrize(
+        ("words", "stdin", "why"),
+        [
+            (("totp", "a\nb"), "", "control characters"),
+            (("totp", "alice", "--secret-file", "-"), "not base32!\n", "is not base32 text"),
+            (("totp", "alice", "--secret-file", "-"), "AAAA\n", "a secret has 16 to 128 bytes"),
+            (("totp", "alice", "--secret-file", "-"), "", "has no secret in its first line"),
+        ],
+    )
+    def test_what_cannot_be_is_refused_in_words(
+        self, words: tuple[str, ...], stdin: str, why: str
+    ) -> None:
+        assert why in self.type(*words, "--file", str(self.file), stdin=stdin, status=1)
+        assert not self.file.exists()
