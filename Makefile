@@ -3,7 +3,7 @@ VENV := .venv
 PROGRAMS := openconnect=openconnect ip=iproute2 ping=iputils-ping nft=nftables
 TEST_PROGRAMS := $(PROGRAMS) ocserv=ocserv tcpdump=tcpdump \
 	dbus-daemon=dbus-daemon dbus-send=dbus-bin gnome-keyring-daemon=gnome-keyring \
-	tinyproxy=tinyproxy-bin microsocks=microsocks
+	tinyproxy=tinyproxy-bin microsocks=microsocks slapd=slapd ldapadd=ldap-utils
 ARGS ?=
 
 .PHONY: run test docs clean

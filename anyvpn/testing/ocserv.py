@@ -18,7 +18,7 @@ from anyvpn.testing.programs import Program
 EXECUTABLE = "/usr/sbin/ocserv"
 NAME = "vpn.test"
 PORT = 4443
-PASSWORD = "test-pass"  # noqa: S105 - a user of tests
+PASSWORD = "test-pass"
 START_TIME_S = 15.0
 
 _DEFAULTS: Mapping[str, str | Sequence[str]] = {

@@ -37,7 +37,7 @@ _SECRET_NAMES = ("password", "answer", "pin")
 _REASONS = {200: "OK", 302: "Found", 401: "Unauthorized", 404: "Not Found", 503: "Unavailable"}
 
 # Ours
-TOKEN = "token-of-the-script"  # noqa: S105 - no secret
+TOKEN = "token-of-the-script"
 PIECE_BYTES = 4096
 USUAL_GRANT: tuple[Header, ...] = (
     ("X-CSTP-Version", "1"),

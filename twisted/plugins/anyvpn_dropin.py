@@ -54,6 +54,12 @@ authenticator_hotp = Backend(
     "anyvpn.backends.authenticator_hotp",
     "counted one-time codes of a token, after a password or inside its form",
 )
+authenticator_ldap = Backend(
+    "authenticator",
+    "ldap",
+    "anyvpn.backends.authenticator_ldap",
+    "passwords, groups and attributes of an LDAP directory",
+)
 authenticator_password_file = Backend(
     "authenticator",
     "password_file",

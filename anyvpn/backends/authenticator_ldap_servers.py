@@ -1,0 +1,381 @@
+"""Connections to a directory's servers: TLS that is checked, used again, and failover.
+
+Everything here blocks, so it runs in the backend's own threads.
+"""
+
+from __future__ import annotations
+
+import math
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import ldap3
+from ldap3.core.exceptions import LDAPExceptionError
+from ldap3.extend.standard.modifyPassword import ModifyPassword
+from pyasn1.error import PyAsn1Error
+from twisted.logger import Logger
+
+from anyvpn.errors import AnyvpnError, BackendFailed
+from anyvpn.model.printable import printable
+
+log = Logger()
+
+Result = TypeVar("Result")
+
+# From the protocol: RFC 4511, appendix A: what another server may do better
+_TRY_ANOTHER = frozenset(
+    (
+        1,  # operationsError
+        3,  # timeLimitExceeded
+        51,  # busy
+        52,  # unavailable
+        80,  # other
+    )
+)
+_REFERRAL = 10
+_SCHEMES = {"ldaps": 636, "ldap": 389}
+
+# Ours
+MOST_IDLE = 16
+IDLE_TIME_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAddress:
+    """One server; a connection without `tls` from the start gets StartTLS, unless `plaintext`."""
+
+    host: str
+    port: int
+    tls: bool
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSettings:
+    """How to reach the servers, and as whom; times in seconds."""
+
+    servers: tuple[ServerAddress, ...]
+    ca_file: Path | None = None
+    plaintext: bool = False
+    bind_dn: str = ""
+    bind_password: str = field(default="", repr=False)
+    connect_time_s: float = 5.0
+    time_s: float = 10.0
+    retry_after_s: float = 15.0
+    referrals: bool = False
+
+
+class ServerFailed(Exception):
+    """This server cannot do it, another one may; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The result of one operation, with the entries that it found."""
+
+    code: int
+    description: str
+    message: str
+    entries: tuple[Mapping[str, Any], ...]
+    controls: Mapping[str, bytes]
+
+
+def read_server(url: str) -> ServerAddress:
+    """A server's URL, such as ldaps://ldap.example.com. Raises: ValueError."""
+    parts = urlsplit(url)
+    if parts.scheme not in _SCHEMES or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise ValueError(
+            f'"{url}" is not a server such as "ldaps://ldap.example.com" or '
+            '"ldap://ldap.example.com:389"'
+        )
+    return ServerAddress(
+        parts.hostname, parts.port or _SCHEMES[parts.scheme], parts.scheme == "ldaps"
+    )
+
+
+class Work:
+    """One piece of work in a thread, which the reactor's thread may end at any time."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._connection: Any = None
+        self.is_over = False
+
+    def uses(self, connection: Any) -> None:
+        """From now on it waits for this connection. Raises: BackendFailed: nobody waits for it."""
+        with self._lock:
+            if self.is_over:
+                raise BackendFailed("nobody waits for it any more")
+            self._connection = connection
+
+    def end(self) -> None:
+        """Let whatever the thread waits for fail at once."""
+        with self._lock:
+            self.is_over = True
+            if self._connection is not None:
+                shut(self._connection)
+
+
+def shut(connection: Any) -> None:
+    """Close a connection without a word, from whichever thread."""
+    with suppress(OSError, AttributeError):
+        connection.socket.shutdown(2)
+
+
+class Servers:
+    """Hands out connections, of the first server that works; used by several threads.
+
+    A server that fails is left alone for a while; when all of them are, nobody waits for them.
+    """
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self._settings = settings
+        self._tls = ldap3.Tls(
+            validate=ssl.CERT_REQUIRED,
+            ca_certs_file=None if settings.ca_file is None else str(settings.ca_file),
+        )
+        self._lock = Lock()
+        self._idle: dict[ServerAddress, deque[tuple[float, Any]]] = {
+            each: deque() for each in settings.servers
+        }
+        self._failed_at_s: dict[ServerAddress, float] = {}
+        self._is_closed = False
+
+    def run(self, work: Work, task: Callable[[Connection], Result]) -> Result:
+        """Do the task with one server; all of it again with the next when that one fails.
+
+        Raises: BackendFailed: none of them could; the text says why of each.
+        """
+        problems: list[str] = []
+        for server in self._in_turn():
+            if work.is_over:
+                break
+            try:
+                result = self._run_at(server, work, task)
+            except ServerFailed as error:
+                if work.is_over:
+                    break
+                self._note_failure(server, str(error))
+                problems.append(f"{server}: {error}")
+                continue
+            self._note_success(server)
+            return result
+        if work.is_over:
+            raise BackendFailed("nobody waits for it any more")
+        if not problems:
+            raise BackendFailed("all directory servers have failed a moment ago")
+        raise BackendFailed(f"no directory server can be used: {'; '.join(problems)}")
+
+    def close(self) -> None:
+        """Let all connections go that nobody uses."""
+        with self._lock:
+            self._is_closed = True
+            idle = [each for waiting in self._idle.values() for _, each in waiting]
+            for waiting in self._idle.values():
+                waiting.clear()
+        for connection in idle:
+            _unbind(connection)
+
+    # --- one server ---------------------------------------------------------------------------
+
+    def _run_at(
+        self, server: ServerAddress, work: Work, task: Callable[[Connection], Result]
+    ) -> Result:
+        while (kept := self._take(server)) is not None:
+            try:
+                return self._run_with(server, kept, work, task)
+            except ServerFailed:
+                if work.is_over:
+                    raise
+                # It was closed while nobody used it, so nothing is known of the server yet
+        return self._run_with(server, self._open(server, work), work, task)
+
+    def _run_with(
+        self, server: ServerAddress, raw: Any, work: Work, task: Callable[[Connection], Result]
+    ) -> Result:
+        work.uses(raw)
+        is_good = False
+        try:
+            result = task(Connection(raw, self._settings))
+            is_good = True
+            return result
+        except (AnyvpnError, ServerFailed):
+            raise
+        except Exception as error:  # whatever the library lets out when a server sends nonsense
+            raise _failed(error) from None
+        finally:
+            self._give_back(server, raw, is_good=is_good and not work.is_over)
+
+    def _open(self, server: ServerAddress, work: Work) -> Any:
+        own = self._settings
+        try:
+            raw = ldap3.Connection(
+                ldap3.Server(
+                    server.host,
+                    server.port,
+                    use_ssl=server.tls,
+                    tls=self._tls,
+                    get_info=ldap3.NONE,
+                    connect_timeout=own.connect_time_s,
+                ),
+                client_strategy=ldap3.SAFE_SYNC,
+                check_names=False,
+                auto_referrals=own.referrals,
+                receive_timeout=math.ceil(own.time_s),  # it packs whole numbers only
+                auto_range=False,
+            )
+            work.uses(raw)
+            raw.open(read_server_info=False)
+            if not server.tls and not own.plaintext:
+                raw.start_tls(read_server_info=False)
+                if not raw.tls_started:
+                    raise ServerFailed("it does not begin TLS")
+            raw.socket.settimeout(own.time_s)
+        except (AnyvpnError, ServerFailed):
+            raise
+        except Exception as error:  # likewise
+            raise _failed(error) from None
+        return raw
+
+    def _take(self, server: ServerAddress) -> Any:
+        with self._lock:
+            waiting = self._idle[server]
+            while waiting:
+                since_s, raw = waiting.pop()
+                if time.monotonic() - since_s < IDLE_TIME_S:
+                    return raw
+                _unbind(raw)
+        return None
+
+    def _give_back(self, server: ServerAddress, raw: Any, *, is_good: bool) -> None:
+        with self._lock:
+            waiting = self._idle[server]
+            if is_good and len(waiting) < MOST_IDLE and not self._is_closed:
+                waiting.append((time.monotonic(), raw))
+                return
+        _unbind(raw)
+
+    # --- which of them ------------------------------------------------------------------------
+
+    def _in_turn(self) -> list[ServerAddress]:
+        now_s = time.monotonic()
+        with self._lock:
+            return [
+                each
+                for each in self._settings.servers
+                if now_s - self._failed_at_s.get(each, -1e9) >= self._settings.retry_after_s
+            ]
+
+    def _note_failure(self, server: ServerAddress, problem: str) -> None:
+        with self._lock:
+            is_new = server not in self._failed_at_s
+            self._failed_at_s[server] = time.monotonic()
+            stale = [each for _, each in self._idle[server]]
+            self._idle[server].clear()
+        for each in stale:
+            _unbind(each)
+        if is_new:
+            log.warn(
+                "The directory server {server} has failed: {problem}",
+                server=str(server),
+                problem=problem,
+            )
+
+    def _note_success(self, server: ServerAddress) -> None:
+        with self._lock:
+            was_down = self._failed_at_s.pop(server, None) is not None
+        if was_down:
+            log.info("The directory server {server} works again", server=str(server))
+
+
+class Connection:
+    """One connection at work."""
+
+    def __init__(self, raw: Any, settings: ConnectionSettings) -> None:
+        self._raw = raw
+        self._settings = settings
+
+    def bind_as_service(self) -> None:
+        """Become whoever may search. Raises: BackendFailed: the directory does not let us."""
+        own = self._settings
+        reply = self.bind(own.bind_dn, own.bind_password)
+        if reply.code:
+            who = own.bind_dn or "nobody"
+            raise BackendFailed(
+                f"the directory does not let {who} in: {reply.description} {reply.message}".rstrip()
+            )
+
+    def bind(self, dn: str, password: str, controls: Any = None) -> Reply:
+        """Become somebody; an empty name is nobody."""
+        if not dn:
+            done = self._raw.rebind(
+                authentication=ldap3.ANONYMOUS, read_server_info=False, controls=controls
+            )
+        else:
+            done = self._raw.rebind(
+                user=dn,
+                password=password.encode("utf-8"),
+                authentication=ldap3.SIMPLE,
+                read_server_info=False,
+                controls=controls,
+            )
+        return self._reply(done)
+
+    def search(
+        self, base: str, search_filter: str, attributes: list[str], *, only_base: bool = False
+    ) -> Reply:
+        """Entries below `base`, or this one alone; never more than a few hundred."""
+        done = self._raw.search(
+            base,
+            search_filter,
+            search_scope=ldap3.BASE if only_base else ldap3.SUBTREE,
+            attributes=attributes or [ldap3.NO_ATTRIBUTES],
+            size_limit=500,
+            time_limit=max(1, int(self._settings.time_s)),
+        )
+        return self._reply(done)
+
+    def change_password(self, dn: str, old: str, new: str, controls: Any = None) -> Reply:
+        """Change a password by RFC 3062."""
+        operation = ModifyPassword(
+            self._raw, dn, old.encode("utf-8"), new.encode("utf-8"), controls=controls
+        )
+        operation.send()
+        return self._reply((None, operation.result, None, None))
+
+    def _reply(self, done: Any) -> Reply:
+        _, result, response, _ = done
+        code = int(result["result"])
+        if code in _TRY_ANOTHER:
+            raise ServerFailed(f"{result['description']} {result['message']}".rstrip())
+        entries = tuple(each for each in response or () if each.get("type") == "searchResEntry")
+        controls = {
+            oid: each["value"]
+            for oid, each in (result.get("controls") or {}).items()
+            if isinstance(each.get("value"), bytes)
+        }
+        if code == _REFERRAL:
+            entries = ()
+        message = printable(str(result["message"] or ""))[:200]
+        return Reply(code, str(result["description"]), message, entries, controls)
+
+
+def _failed(error: Exception) -> ServerFailed:
+    said = printable(str(error)) or type(error).__name__
+    # of a certificate that does not fit it shows all, and says why at the end
+    return ServerFailed(said if len(said) < 300 else f"{said[:100]} ... {said[-200:]}")
+
+
+def _unbind(raw: Any) -> None:
+    with suppress(LDAPExceptionError, OSError, PyAsn1Error, ValueError):
+        raw.unbind()
