@@ -106,10 +106,16 @@ class ProfileStore:
         return None
 
     def _all_with_folders(self) -> Iterator[tuple[str, ClientProfileSettings]]:
-        if self._directory is not None and self._directory.is_dir():
-            for folder in sorted(self._directory.iterdir()):
-                for settings in self._read(folder):
-                    yield folder.name, settings
+        if self._directory is None:
+            return
+        try:
+            folders = sorted(self._directory.iterdir()) if self._directory.is_dir() else []
+        except OSError as error:
+            log.warn("{path} is passed over: {why}", path=str(self._directory), why=error)
+            return
+        for folder in folders:
+            for settings in self._read(folder):
+                yield folder.name, settings
 
     @staticmethod
     def _read(folder: Path) -> Iterator[ClientProfileSettings]:

@@ -138,7 +138,7 @@ def test_routes_follow_the_hosts_way_out(host: Host) -> None:
         host.namespace.command(
             [
                 *("sh", "-c"),
-                "(sleep 2; ip route change default via 198.18.9.9; echo roam; sleep 2; "
+                "(sleep 5; ip route change default via 198.18.9.9; echo roam; sleep 2; "
                 "ip route >&2) "
                 f'| "{sys.executable}" -c "$DRIVER" {host.directory}',
             ]

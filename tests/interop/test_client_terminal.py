@@ -27,10 +27,9 @@ def gateway_changes(
 ) -> Mapping[str, object]:
     ca_file = tmp_path_factory.mktemp("authority") / "ca.pem"
     authority.cert_pem.write_to_path(ca_file)
-    machine = {"backend": "machine-and-user", "user_ca": str(ca_file), "user": False}
     return {
         "tls": {"client_ca": str(ca_file)},
-        "authenticators": {"machine": machine},
+        "authenticators": {"machine": {"backend": "certificate"}},
         "connection_profiles": [
             {"name": "staff", "alias": "Staff"},
             {"name": "guests", "alias": "Guests"},
