@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from anyvpn.model.channels import ChannelName, DTLSChannel, PeerPath
     from anyvpn.model.client_profile import ClientProfile
     from anyvpn.model.events import Counters, Event
-    from anyvpn.model.group_policy import GroupPolicy, Network
+    from anyvpn.model.group_policy import GroupPolicy, Network, PolicyLayer
     from anyvpn.model.liveness import ChannelActivity
     from anyvpn.model.session import SessionRecord
     from anyvpn.model.tunnel_settings import Lease
@@ -77,6 +77,18 @@ class IAuthorizer(Interface):
 
     async def authorize(identity: Identity, request: LoginRequest) -> GroupPolicy:
         """The policy of the session to be granted. Raises AccessDenied, BackendFailed."""
+
+
+class ILayeredAuthorizer(IAuthorizer):
+    """An authorizer that can say which of its rules gives which value (`anyvpn explain`)."""
+
+    async def layers(
+        identity: Identity, request: LoginRequest
+    ) -> tuple[str, tuple[PolicyLayer, ...]]:
+        """The name of the policy and what it is made of, the strongest layer last.
+
+        `authorize` gives what `model.group_policy.merge` makes of it. Raises what that does.
+        """
 
 
 class IAddressAllocator(Interface):

@@ -141,7 +141,8 @@ class AddressPools:
         try:
             for version in sorted(families):
                 of_this_version = [each for each in pools if each.network.version == version]
-                own = [a for a in self._static.get(identity.user, ()) if a.version == version]
+                wanted = (*self._of_policy(policy), *self._static.get(identity.user, ()))
+                own = [each for each in wanted if each.version == version]
                 if allowed.get(version) and (of_this_version or own):
                     lent.append(self._lend(identity.user, of_this_version, own, wished, version))
         except AddressesExhausted:
@@ -159,6 +160,19 @@ class AddressPools:
         """Take the addresses back; what is not lent is left alone."""
         for address in lease.addresses:
             self._take_back(address)
+
+    def _of_policy(self, policy: GroupPolicy) -> Iterator[Address]:
+        """What the policy wants this user to have. Raises: AddressesExhausted: it cannot be."""
+        for address in (policy.ipv4_address, policy.ipv6_address):
+            if address is None:
+                continue
+            home = next((each for each in self._pools.values() if address in each.network), None)
+            if home is None or not home.has(address):
+                raise AddressesExhausted(
+                    f'policy "{policy.name}" wants {address}, which lies in no pool\'s network '
+                    "or is no host's"
+                )
+            yield address
 
     def _pools_of(self, policy: GroupPolicy) -> list[_Pool]:
         if not policy.address_pools:
@@ -223,6 +237,7 @@ class _Pool:
     def __init__(self, settings: PoolSettings, belonging: set[Address], predictable: bool) -> None:
         self.name = settings.name
         self.network = settings.network
+        self._gateway_address = settings.gateway_address
         self.lent: set[int] = set()
         self._predictable = predictable
         self._cursor = 0
@@ -235,6 +250,11 @@ class _Pool:
     @property
     def _size(self) -> int:
         return self._starts[-1]
+
+    def has(self, address: Address) -> bool:
+        """Whether it is a host of this network, and not the gateway."""
+        first, last = _usable(self.network)
+        return first <= int(address) <= last and address != self._gateway_address
 
     def is_free(self, address: Address) -> bool:
         """Whether nobody has it now."""

@@ -1,190 +1,75 @@
-"""Group policies from the configuration, chosen by user, group and connection profile."""
+"""Group policies from the configuration, by connection profile, group, user and attributes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from difflib import get_close_matches
-from ipaddress import IPv4Address
-from types import MappingProxyType
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import attrs
 from zope.interface import implementer
 
+from anyvpn.backends.authorizer_static_attributes import (
+    RADIUS_ATTRIBUTES,
+    READERS,
+    attribute_layers,
+    policy_named_by,
+)
+from anyvpn.backends.authorizer_static_hours import AccessHours, seconds_left
+from anyvpn.backends.authorizer_static_policies import PolicySettings
 from anyvpn.errors import AccessDenied
-from anyvpn.interfaces import IAuthorizer
+from anyvpn.interfaces import ILayeredAuthorizer
 from anyvpn.model.authentication import Identity, LoginRequest
-from anyvpn.model.group_policy import Address, GroupPolicy, Network
+from anyvpn.model.group_policy import GroupPolicy, PolicyLayer, merge
 
 # Ours
 DENY = "deny"
 """The name that stands for "no session at all" wherever a policy is named."""
 DEFAULT_POLICY = "default"
-
-_DEFAULTS = GroupPolicy()
-
-
-def _help(field_name: str, text: str) -> dict[str, object]:
-    default = getattr(_DEFAULTS, field_name)
-    if isinstance(default, bool):
-        shown = str(default).lower()
-    elif isinstance(default, (int, float)):
-        shown = f"{default:g}"
-    else:
-        shown = "none"
-    return {"help": f"{text} (default: {shown}).", "default": default}
-
-
-@attrs.frozen
-class PolicySettings:
-    """One group policy; what is not given comes from `based_on`, or else is the default."""
-
-    based_on: str = attrs.field(
-        default="", metadata={"help": "The policy that gives what is not set here."}
-    )
-    address_pools: tuple[str, ...] | None = attrs.field(
-        default=None,
-        metadata=_help("address_pools", "Pools of [addresses] to lend from; none: all of them"),
-    )
-    ipv4: bool | None = attrs.field(
-        default=None, metadata=_help("ipv4", "Whether clients get an IPv4 address")
-    )
-    ipv6: bool | None = attrs.field(
-        default=None, metadata=_help("ipv6", "Whether clients get an IPv6 address")
-    )
-    dns: tuple[Address, ...] | None = attrs.field(
-        default=None, metadata=_help("dns", "Addresses of the DNS servers for clients")
-    )
-    nbns: tuple[IPv4Address, ...] | None = attrs.field(
-        default=None, metadata=_help("nbns", "Addresses of the NetBIOS name servers for clients")
-    )
-    default_domain: str | None = attrs.field(
-        default=None, metadata=_help("default_domain", "Domain that clients append to short names")
-    )
-    split_dns: tuple[str, ...] | None = attrs.field(
-        default=None,
-        metadata=_help("split_dns", "Domains resolved through the tunnel; none: all of them"),
-    )
-    split_include: tuple[Network, ...] | None = attrs.field(
-        default=None,
-        metadata=_help("split_include", "Networks reached through the tunnel; none: everything"),
-    )
-    split_exclude: tuple[Network, ...] | None = attrs.field(
-        default=None, metadata=_help("split_exclude", "Networks not reached through the tunnel")
-    )
-    exclude_local_lan: bool | None = attrs.field(
-        default=None,
-        metadata=_help("exclude_local_lan", "Whether the client's own network stays reachable"),
-    )
-    client_bypass_protocol: bool | None = attrs.field(
-        default=None,
-        metadata=_help(
-            "client_bypass_protocol",
-            "Whether an IP version without an address goes past the tunnel instead of nowhere",
-        ),
-    )
-    banner: str | None = attrs.field(
-        default=None, metadata=_help("banner", "Text shown to the user at every connection")
-    )
-    mtu_bytes: int | None = attrs.field(
-        default=None,
-        metadata=_help("mtu_bytes", "Largest outer packet, in bytes; 0: what the path allows"),
-    )
-    dtls: bool | None = attrs.field(
-        default=None, metadata=_help("dtls", "Whether clients may use DTLS (UDP)")
-    )
-    compression: tuple[str, ...] | None = attrs.field(
-        default=None,
-        metadata=_help(
-            "compression", "Compressions that clients may use, best first: oc-lz4, lzs, deflate"
-        ),
-    )
-    dpd_s: float | None = attrs.field(
-        default=None,
-        metadata=_help("dpd_s", "Seconds of silence until a dead peer is probed for; 0: never"),
-    )
-    mobile_dpd_s: float | None = attrs.field(
-        default=None, metadata=_help("mobile_dpd_s", "The same for phones and tablets, in seconds")
-    )
-    keepalive_s: float | None = attrs.field(
-        default=None,
-        metadata=_help("keepalive_s", "Seconds between a client's keepalives; 0: none"),
-    )
-    rekey_s: float | None = attrs.field(
-        default=None, metadata=_help("rekey_s", "Seconds until keys are made anew; 0: never")
-    )
-    idle_timeout_s: float | None = attrs.field(
-        default=None,
-        metadata=_help("idle_timeout_s", "Seconds without data until a session ends; 0: never"),
-    )
-    session_timeout_s: float | None = attrs.field(
-        default=None,
-        metadata=_help("session_timeout_s", "Seconds after its login a session ends; 0: never"),
-    )
-    disconnected_timeout_s: float | None = attrs.field(
-        default=None,
-        metadata=_help(
-            "disconnected_timeout_s", "Seconds that a client may be away and keep its session"
-        ),
-    )
-    max_sessions_per_user: int | None = attrs.field(
-        default=None,
-        metadata=_help("max_sessions_per_user", "Sessions of one user at a time; 0: no limit"),
-    )
-    proxy: dict[str, str] | None = attrs.field(
-        default=None,
-        metadata=_help("proxy", "Proxy settings for the client's browser, by header name"),
-    )
-    dynamic_split_include: tuple[str, ...] | None = attrs.field(
-        default=None,
-        metadata=_help("dynamic_split_include", "Domains whose addresses go through the tunnel"),
-    )
-    dynamic_split_exclude: tuple[str, ...] | None = attrs.field(
-        default=None,
-        metadata=_help("dynamic_split_exclude", "Domains whose addresses go past the tunnel"),
-    )
-
-    def __attrs_post_init__(self) -> None:
-        if self.max_sessions_per_user is not None and self.max_sessions_per_user < 0:
-            raise ValueError("max_sessions_per_user must not be negative")
-        self.laid_over(_DEFAULTS, _DEFAULTS.name)
-
-    def laid_over(self, base: GroupPolicy, name: str) -> GroupPolicy:
-        """The policy `name`: what is set here, the rest as in `base`. Raises ValueError."""
-        given = {
-            each.name: getattr(self, each.name)
-            for each in fields(GroupPolicy)
-            if each.name != "name" and getattr(self, each.name) is not None
-        }
-        if "proxy" in given:
-            given["proxy"] = MappingProxyType(dict(given["proxy"]))
-        return replace(base, name=name, **given)
+MOST_MERGED = 10_000
 
 
 @attrs.frozen
 class Settings:
-    """Named policies and who gets which; the user decides before group, profile and default."""
+    """Named policies and who gets which; each rule lays its policy over that of the ones before."""
 
     policies: dict[str, PolicySettings] = attrs.field(
         factory=dict, metadata={"help": "The group policies, by name."}
     )
     default: str = attrs.field(
         default=DEFAULT_POLICY,
-        metadata={"help": 'Policy of everybody else; "deny" refuses them.'},
+        metadata={"help": 'Policy of everybody; "deny" refuses whom no other rule lets in.'},
     )
     by_profile: dict[str, str] = attrs.field(
         factory=dict, metadata={"help": 'Connection profile to policy, or to "deny".'}
     )
     by_group: dict[str, str] = attrs.field(
         factory=dict,
-        metadata={"help": 'Group to policy, or to "deny"; the first that a user is in decides.'},
+        metadata={"help": 'Group to policy, or to "deny"; the first that a user is in counts.'},
+    )
+    by_attribute: dict[str, dict[str, str]] = attrs.field(
+        factory=dict,
+        metadata={"help": 'Attribute to value to policy, or to "deny"; the first that fits.'},
     )
     by_user: dict[str, str] = attrs.field(
         factory=dict, metadata={"help": 'User to policy, or to "deny".'}
     )
+    attribute_map: dict[str, str] = attrs.field(
+        factory=dict,
+        metadata={"help": "Attribute to the key of the policy that its values give."},
+    )
+    radius_attributes: bool = attrs.field(
+        default=True,
+        metadata={"help": "Whether RADIUS reply attributes give what they always mean."},
+    )
+    time_zone: str = attrs.field(
+        default="",
+        metadata={"help": 'Of access_hours, such as "Europe/Berlin"; empty: the system\'s.'},
+    )
 
     def __attrs_post_init__(self) -> None:
-        problems = [*self._wrong_names(), *self._loops()]
+        problems = [*self._wrong_names(), *self._loops(), *self._wrong_keys()]
         if not problems:
             problems = [*self._wrong_values()]
         if problems:
@@ -196,15 +81,28 @@ class Settings:
         return frozenset((*self.policies, DEFAULT_POLICY))
 
     def resolved(self) -> dict[str, GroupPolicy]:
-        """Every policy with all that it inherits. Raises ValueError."""
-        return {name: self._resolve(name) for name in sorted(self.policy_names)}
+        """Every policy by itself, with all that it inherits. Raises ValueError."""
+        return {name: merge(name, self.layers_of(name, "")) for name in sorted(self.policy_names)}
 
-    def _resolve(self, name: str) -> GroupPolicy:
+    def layers_of(self, name: str, origin: str) -> tuple[PolicyLayer, ...]:
+        """What a policy sets: first what it is based on, then itself."""
         settings = self.policies.get(name)
         if settings is None:
-            return replace(_DEFAULTS, name=name)
-        base = self._resolve(settings.based_on) if settings.based_on else _DEFAULTS
-        return settings.laid_over(base, name)
+            return ()
+        where = f"{origin}: policy {name}" if origin else f"policy {name}"
+        own = PolicyLayer(where, settings.given())
+        if not settings.based_on:
+            return (own,)
+        return (*self.layers_of(settings.based_on, where + ", based on"), own)
+
+    def hours_of(self, name: str) -> tuple[str, ...] | None:
+        """The access hours of a policy, or of the one that it is based on; None: not set."""
+        settings = self.policies.get(name)
+        if settings is None:
+            return None
+        if settings.access_hours is None and settings.based_on:
+            return self.hours_of(settings.based_on)
+        return settings.access_hours
 
     def _wrong_names(self) -> Iterator[str]:
         if DENY in self.policies:
@@ -213,6 +111,10 @@ class Settings:
             ("by_profile", self.by_profile, frozenset((DENY,))),
             ("by_group", self.by_group, frozenset((DENY,))),
             ("by_user", self.by_user, frozenset((DENY,))),
+            *(
+                (f"by_attribute.{name}", values, frozenset((DENY,)))
+                for name, values in self.by_attribute.items()
+            ),
             ("default", {"": self.default}, frozenset((DENY,))),
             (
                 "based_on",
@@ -227,6 +129,21 @@ class Settings:
                     hint = f', did you mean "{close[0]}"?' if close else ""
                     whose = f"{key} of {owner}" if owner else key
                     yield f'{whose}: there is no policy "{policy}"{hint}'
+
+    def _wrong_keys(self) -> Iterator[str]:
+        for name, key in self.attribute_map.items():
+            if key not in READERS:
+                close = get_close_matches(key, READERS, n=1)
+                hint = f', did you mean "{close[0]}"?' if close else ""
+                yield (
+                    f'attribute_map of {name}: no key of a policy is "{key}"{hint} '
+                    f"There are {', '.join(READERS)}"
+                )
+        if self.time_zone:
+            try:
+                ZoneInfo(self.time_zone)
+            except (ZoneInfoNotFoundError, ValueError, OSError):
+                yield f'time_zone: there is no "{self.time_zone}"; one is "Europe/Berlin"'
 
     def _loops(self) -> Iterator[str]:
         for start in self.policies:
@@ -243,7 +160,7 @@ class Settings:
     def _wrong_values(self) -> Iterator[str]:
         for name in self.policies:
             try:
-                self._resolve(name)
+                merge(name, self.layers_of(name, ""))
             except ValueError as error:
                 yield f"policies.{name}: {error}"
 
@@ -253,31 +170,99 @@ def build(settings: Settings, reactor: object) -> StaticAuthorizer:  # noqa: ARG
     return StaticAuthorizer(settings)
 
 
-@implementer(IAuthorizer)
+@implementer(ILayeredAuthorizer)
 class StaticAuthorizer:
-    """Looks policies up; all of them are made once, at the start."""
+    """Lays policies over each other, in the order that the rules have in `_rules`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, now: Callable[[], datetime] | None = None) -> None:
         self._settings = settings
-        self._policies = settings.resolved()
+        zone = ZoneInfo(settings.time_zone) if settings.time_zone else None
+        self._now = now or (lambda: datetime.now(zone))
+        self._keys = {
+            **(RADIUS_ATTRIBUTES if settings.radius_attributes else {}),
+            **settings.attribute_map,
+        }
+        self._merged: dict[tuple[str, ...], GroupPolicy] = {}
 
     async def authorize(self, identity: Identity, request: LoginRequest) -> GroupPolicy:
-        """The policy of user, first matching group, profile or everybody, in this order.
+        """The policy that all rules make together.
 
-        Raises: AccessDenied: what decides says "deny".
+        Raises: AccessDenied: the strongest rule that names a policy says "deny", it is not the
+            time for it, or an attribute cannot be read.
         """
-        name, because = self._decide(identity, request)
+        name, layers = await self.layers(identity, request)
+        key = (name, *(each.origin for each in layers))
+        if any(each.origin.startswith(("attribute ", "access_hours")) for each in layers):
+            return self._merge(name, layers)
+        # Sessions of the same rules share one policy: there are thousands of them
+        if key not in self._merged:
+            if len(self._merged) >= MOST_MERGED:
+                self._merged.clear()
+            self._merged[key] = self._merge(name, layers)
+        return self._merged[key]
+
+    async def layers(
+        self, identity: Identity, request: LoginRequest
+    ) -> tuple[str, tuple[PolicyLayer, ...]]:
+        """Which policies, and which attributes; the strongest is last. Raises: AccessDenied."""
+        settings = self._settings
+        layers: list[PolicyLayer] = []
+        name, because = settings.default, "default"
+        hours: tuple[str, ...] | None = None
+        for policy, origin in self._rules(identity, request):
+            name, because = policy, origin
+            layers += settings.layers_of(policy, origin)
+            own = settings.hours_of(policy)
+            hours = hours if own is None else own
         if name == DENY:
             raise AccessDenied(f"{identity.user} is denied by {because}")
-        return self._policies[name]
+        layers += attribute_layers(identity.attributes, self._keys)
+        return name, (*layers, *self._until_the_end_of(hours, layers))
 
-    def _decide(self, identity: Identity, request: LoginRequest) -> tuple[str, str]:
+    def _rules(self, identity: Identity, request: LoginRequest) -> Iterator[tuple[str, str]]:
+        """The policies that are named for this user, and by which rule; the strongest is last."""
         settings = self._settings
-        if identity.user in settings.by_user:
-            return settings.by_user[identity.user], "by_user"
+        yield settings.default, "default"
+        if request.profile in settings.by_profile:
+            yield settings.by_profile[request.profile], f"by_profile of {request.profile}"
         for group, name in settings.by_group.items():
             if group in identity.groups:
-                return name, f"by_group of {group}"
-        if request.profile in settings.by_profile:
-            return settings.by_profile[request.profile], f"by_profile of {request.profile}"
-        return settings.default, "default"
+                yield name, f"by_group of {group}"
+                break
+        for attribute, values in settings.by_attribute.items():
+            found = next(
+                (each for each in identity.attributes.get(attribute, ()) if each in values), None
+            )
+            if found is not None:
+                yield values[found], f"by_attribute of {attribute}"
+                break
+        named = policy_named_by(identity.attributes) if settings.radius_attributes else None
+        if named is not None:
+            # Class may be anything; only the name of a policy of ours means one
+            if named[0] in settings.policies:
+                yield named[0], f"attribute {named[1]}"
+            elif named[1] != "Class":
+                raise AccessDenied(f"attribute {named[1]} names no policy of ours: {named[0]}")
+        if identity.user in settings.by_user:
+            yield settings.by_user[identity.user], f"by_user of {identity.user}"
+
+    def _until_the_end_of(
+        self, hours: tuple[str, ...] | None, layers: list[PolicyLayer]
+    ) -> tuple[PolicyLayer, ...]:
+        if not hours:
+            return ()
+        left_s = seconds_left(map(AccessHours.read, hours), self._now())
+        if not left_s:
+            raise AccessDenied(f"it is outside of the access hours {', '.join(hours)}")
+        given = {key: value for each in layers for key, value in each.values.items()}
+        longest = given.get("session_timeout_s", 0.0)
+        if left_s == float("inf") or (isinstance(longest, float) and 0 < longest <= left_s):
+            return ()
+        return (PolicyLayer("access_hours", {"session_timeout_s": max(1.0, left_s)}),)
+
+    @staticmethod
+    def _merge(name: str, layers: tuple[PolicyLayer, ...]) -> GroupPolicy:
+        try:
+            return merge(name, layers)
+        except ValueError as error:
+            raise AccessDenied(f"the policy {name} cannot be: {error}") from None

@@ -14,6 +14,7 @@ from anyvpn.cli.check import check_file
 from anyvpn.cli.cleanup import cleanup
 from anyvpn.cli.codes import devices, hotp, totp
 from anyvpn.cli.connect import authenticate, connect
+from anyvpn.cli.explain import explain
 from anyvpn.cli.init import make_plan, next_steps
 from anyvpn.cli.init_files import check_nothing_is_there, write_set_up
 from anyvpn.cli.passwords import read_password
@@ -54,7 +55,7 @@ def main() -> None:
     """
 
 
-for _command in (connect, authenticate, run, cleanup):
+for _command in (connect, authenticate, run, cleanup, explain):
     main.add_command(_command)
 
 

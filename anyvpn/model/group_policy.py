@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from types import MappingProxyType
@@ -43,13 +43,16 @@ class GroupPolicy:
     Times are seconds; 0 switches the time-out, the probe or the rekeying off. `mtu_bytes`
     bounds the outer link; 0 leaves it to client and path. No `split_include` at all sends
     everything through the tunnel. `address_pools` names pools of the address allocator, all
-    of them when empty. `proxy` maps names of PROXY_SETTINGS to what browsers are told.
+    of them when empty; `ipv4_address` and `ipv6_address` are wanted before any of a pool.
+    `proxy` maps names of PROXY_SETTINGS to what browsers are told.
     """
 
     name: str = "default"
     address_pools: tuple[str, ...] = ()
     ipv4: bool = True
     ipv6: bool = True
+    ipv4_address: IPv4Address | None = None
+    ipv6_address: IPv6Address | None = None
     dns: tuple[Address, ...] = ()
     nbns: tuple[IPv4Address, ...] = ()
     default_domain: str = ""
@@ -98,3 +101,28 @@ class GroupPolicy:
                     f"compression: {encoding!r} is not one of {', '.join(COMPRESSIONS)}"
                 )
         check_proxy(self.proxy)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyLayer:
+    """Some values of a policy, by field name, and which rule gives them.
+
+    `origin` is for operators: "by_group of staff", "attribute Framed-Route".
+    """
+
+    origin: str
+    values: Mapping[str, object] = field(hash=False)
+
+
+def merge(name: str, layers: Iterable[PolicyLayer]) -> GroupPolicy:
+    """The policy of that name that the layers make, the strongest last; the rest is the default.
+
+    Raises: ValueError: the values cannot be together.
+    """
+    values = {key: value for layer in layers for key, value in layer.values.items()}
+    return GroupPolicy(**{**values, "name": name})  # type: ignore[arg-type]  # checked by whoever laid them
+
+
+def origins(layers: Iterable[PolicyLayer]) -> Mapping[str, str]:
+    """Which rule gives each value that `merge` does not leave at its default."""
+    return {key: layer.origin for layer in layers for key in layer.values}

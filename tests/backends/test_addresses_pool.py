@@ -210,6 +210,34 @@ class PolicyPoolTests(unittest.TestCase):
         assert lease.ipv4 != wish.ipv4
 
 
+class PolicyAddressTests(unittest.TestCase):
+    """Addresses that a directory or a RADIUS server has for a user."""
+
+    def setUp(self) -> None:
+        self.pools = pools(pool("ipv4", "10.9.0.0/29"), pool("ipv6", "fd09::/64"))
+
+    def policy(self, ipv4: str = "10.9.0.5", ipv6: str = "fd09::5") -> GroupPolicy:
+        return GroupPolicy(ipv4_address=IPv4Address(ipv4), ipv6_address=IPv6Address(ipv6))
+
+    def test_they_are_lent_first(self) -> None:
+        lease = lend(self.pools, policy=self.policy())
+        assert tuple(map(str, lease.addresses)) == ("10.9.0.5", "fd09::5")
+
+    def test_another_is_lent_when_they_are_taken(self) -> None:
+        first, second = (lend(self.pools, policy=self.policy()) for _ in range(2))
+        assert not set(first.addresses) & set(second.addresses)
+
+    def test_a_session_that_comes_back_keeps_what_it_had(self) -> None:
+        wish = lend(self.pools)
+        completed(self.pools.release(wish))
+        assert lend(self.pools, policy=self.policy(), wish=wish) == wish
+
+    def test_addresses_that_cannot_be_are_told(self) -> None:
+        for ipv4 in ("10.8.0.1", "10.9.0.1", "10.9.0.0", "10.9.0.7"):
+            with pytest.raises(AddressesExhausted, match=f'policy "default" wants {ipv4}'):
+                lend(self.pools, policy=self.policy(ipv4))
+
+
 class StaticTests(unittest.TestCase):
     def setUp(self) -> None:
         self.own = (ip_address("10.9.0.9"), ip_address("fd09::9"))

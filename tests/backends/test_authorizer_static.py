@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import unittest
 from dataclasses import fields, replace
+from datetime import datetime
 from ipaddress import ip_address, ip_network
 from types import MappingProxyType
 from typing import Any
@@ -10,11 +11,12 @@ import attrs
 import pytest
 from twisted.trial.unittest import TestCase
 
-from anyvpn.backends.authorizer_static import PolicySettings, Settings, build
+from anyvpn.backends.authorizer_static import Settings, StaticAuthorizer, build
+from anyvpn.backends.authorizer_static_policies import PolicySettings
 from anyvpn.errors import AccessDenied
 from anyvpn.interfaces import IAuthorizer
 from anyvpn.model.authentication import Identity
-from anyvpn.model.group_policy import GroupPolicy
+from anyvpn.model.group_policy import GroupPolicy, origins
 from anyvpn.testing.authorizer_contract import AuthorizerContract
 from anyvpn.testing.dialogue import A_REQUEST
 from anyvpn.testing.outcomes import completed
@@ -116,6 +118,8 @@ class InheritanceTests(unittest.TestCase):
     def test_every_field_of_a_policy_can_be_set(self) -> None:
         values = {
             "address_pools": ("a",),
+            "ipv4_address": ip_address("10.0.0.7"),
+            "ipv6_address": ip_address("fd00::7"),
             "dns": (ip_address("::1"),),
             "nbns": (ip_address("10.0.0.1"),),
             "split_include": (ip_network("10.0.0.0/8"),),
@@ -124,7 +128,9 @@ class InheritanceTests(unittest.TestCase):
             "proxy": {"MSIE-Proxy-Server": "proxy.example:3128"},
         }
         names = [each.name for each in fields(GroupPolicy) if each.name != "name"]
-        assert {each.name for each in attrs.fields(PolicySettings)} == {*names, "based_on"}
+        assert {each.name for each in attrs.fields(PolicySettings)} == {
+            *(*names, "based_on", "access_hours")
+        }
         for name in names:
             default = getattr(GroupPolicy(), name)
             match default:
@@ -199,3 +205,172 @@ class RefusalTests(unittest.TestCase):
             }
         )
         assert "policies.none: a policy must allow IPv4 or IPv6" in text
+
+
+class LayerTests(unittest.TestCase):
+    """The one order: default, profile, group, attribute, user, and single attributes on top."""
+
+    def setUp(self) -> None:
+        self.settings = Settings(
+            policies={
+                "all": PolicySettings(dpd_s=1.0, keepalive_s=1.0, rekey_s=1.0, idle_timeout_s=1.0),
+                "p": PolicySettings(keepalive_s=2.0, rekey_s=2.0, idle_timeout_s=2.0),
+                "g": PolicySettings(rekey_s=3.0, idle_timeout_s=3.0, banner="group"),
+                "a": PolicySettings(idle_timeout_s=4.0, banner="attribute"),
+                "u": PolicySettings(banner="user"),
+            },
+            default="all",
+            by_profile={"staff": "p"},
+            by_group={"lab": "g"},
+            by_attribute={"department": {"7": "a", "8": "deny"}},
+            by_user={"alice": "u", "bob": "g"},
+            attribute_map={"banner": "banner", "routes": "split_include"},
+        )
+
+    def authorize(self, user: str, *groups: str, **attributes: tuple[str, ...]) -> GroupPolicy:
+        names = {key.replace("_", "-"): values for key, values in attributes.items()}
+        identity = Identity(user, frozenset(groups), MappingProxyType(names))
+        return completed(build(self.settings, None).authorize(identity, A_REQUEST))
+
+    def test_each_rule_lays_its_policy_over_those_before(self) -> None:
+        policy = self.authorize("alice", "lab", department=("7",))
+        assert policy == GroupPolicy(
+            "u", dpd_s=1.0, keepalive_s=2.0, rekey_s=3.0, idle_timeout_s=4.0, banner="user"
+        )
+
+    def test_single_attributes_are_on_top(self) -> None:
+        policy = self.authorize(
+            "alice", "lab", banner=("hello",), routes=("10.0.0.0/8", "fd00::/8")
+        )
+        assert policy.banner == "hello"
+        assert policy.split_include == (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+        assert policy.name == "u"
+
+    def test_the_strongest_rule_decides_about_deny(self) -> None:
+        with pytest.raises(AccessDenied, match="denied by by_attribute of department"):
+            self.authorize("carol", "lab", department=("8",))
+        assert self.authorize("alice", department=("8",)).name == "u"
+
+    def test_what_each_rule_gives_is_told(self) -> None:
+        identity = Identity("alice", frozenset(("lab",)), MappingProxyType({"banner": ("x",)}))
+        name, layers = completed(build(self.settings, None).layers(identity, A_REQUEST))
+        assert name == "u"
+        assert origins(layers) == {
+            "dpd_s": "default: policy all",
+            "keepalive_s": "by_profile of staff: policy p",
+            "rekey_s": "by_group of lab: policy g",
+            "idle_timeout_s": "by_group of lab: policy g",
+            "banner": "attribute banner",
+        }
+
+    def test_sessions_of_the_same_rules_share_a_policy(self) -> None:
+        made = build(self.settings, None)
+        first, second = (
+            completed(made.authorize(Identity(user, frozenset(("lab",))), A_REQUEST))
+            for user in ("carol", "dora")
+        )
+        assert first is second
+        other = completed(made.authorize(Identity("carol"), A_REQUEST))
+        assert other is not first and other.name == "p"
+
+    def test_values_that_cannot_be_are_denied(self) -> None:
+        with pytest.raises(AccessDenied, match="attribute routes cannot be split_include"):
+            self.authorize("alice", routes=("all of it",))
+
+
+class RADIUSTests(unittest.TestCase):
+    def authorize(self, settings: Settings, attributes: dict[str, tuple[str, ...]]) -> GroupPolicy:
+        identity = Identity("alice", attributes=MappingProxyType(attributes))
+        return completed(build(settings, None).authorize(identity, A_REQUEST))
+
+    def test_reply_attributes_mean_what_they_always_mean(self) -> None:
+        policy = self.authorize(
+            Settings(),
+            {
+                "Framed-IP-Address": ("10.77.0.9",),
+                "Framed-IPv6-Address": ("fd77::9",),
+                "Framed-Route": ("10.1.0.0/16 0.0.0.0 1", "10.2.3.4/16"),
+                "Framed-IPv6-Route": ("fd01::/16 :: 1",),
+                "Session-Timeout": ("3600",),
+                "Idle-Timeout": ("60",),
+                "MS-Primary-DNS-Server": ("10.0.0.1",),
+                "MS-Secondary-DNS-Server": ("10.0.0.2",),
+                "ASA-Banner1": ("Hello",),
+                "Reply-Message": ("welcome",),
+            },
+        )
+        assert policy == GroupPolicy(
+            "default",
+            ipv4_address=ip_address("10.77.0.9"),  # type: ignore[arg-type]
+            ipv6_address=ip_address("fd77::9"),  # type: ignore[arg-type]
+            split_include=tuple(map(ip_network, ("10.1.0.0/16", "10.2.0.0/16", "fd01::/16"))),
+            session_timeout_s=3600.0,
+            idle_timeout_s=60.0,
+            dns=(ip_address("10.0.0.1"), ip_address("10.0.0.2")),
+            banner="Hello",
+        )
+
+    def test_addresses_that_are_left_to_us_are_none(self) -> None:
+        for text in ("255.255.255.254", "255.255.255.255"):
+            assert self.authorize(Settings(), {"Framed-IP-Address": (text,)}).ipv4_address is None
+
+    def test_class_names_a_policy_when_there_is_one(self) -> None:
+        settings = Settings(policies={"vip": PolicySettings(banner="vip")})
+        for value in ("OU=vip;", "ou=vip", "0x" + b"OU=vip;".hex()):
+            assert self.authorize(settings, {"Class": (value,)}).banner == "vip"
+        for value in ("OU=other;", "vip", "0xff", ""):
+            assert self.authorize(settings, {"Class": (value,)}).name == "default"
+        assert self.authorize(settings, {"ASA-Group-Policy": ("vip",)}).name == "vip"
+        with pytest.raises(AccessDenied, match="ASA-Group-Policy names no policy of ours: other"):
+            self.authorize(settings, {"ASA-Group-Policy": ("other",)})
+
+    def test_they_mean_nothing_when_they_shall_not(self) -> None:
+        settings = Settings(policies={"vip": PolicySettings()}, radius_attributes=False)
+        given = {"Class": ("OU=vip",), "Session-Timeout": ("60",)}
+        assert self.authorize(settings, given) == GroupPolicy()
+
+    def test_hostile_values_are_denied(self) -> None:
+        for name, text in (
+            ("Framed-IP-Address", "10.0.0.300"),
+            ("Framed-Route", ""),
+            ("Framed-Route", "0.0.0.0/33"),
+            ("Session-Timeout", "soon"),
+            ("Session-Timeout", "-1"),
+            ("Session-Timeout", "nan"),
+            ("MS-Primary-DNS-Server", "dns.example.com"),
+        ):
+            with pytest.raises(AccessDenied):
+                self.authorize(Settings(), {name: (text,)})
+        with pytest.raises(AccessDenied, match="there are 2 values"):
+            self.authorize(Settings(), {"Session-Timeout": ("1", "2")})
+
+
+class AccessHoursTests(unittest.TestCase):
+    def authorize(self, now: datetime, **policy: Any) -> GroupPolicy:
+        settings = Settings(policies={"default": PolicySettings(**policy)})
+        authorizer = StaticAuthorizer(settings, lambda: now)
+        return completed(authorizer.authorize(Identity("alice"), A_REQUEST))
+
+    def test_a_session_ends_with_the_hours(self) -> None:
+        monday = datetime(2026, 11, 23, 18, 30)
+        office = ("Mon-Fri 07:00-19:00",)
+        assert self.authorize(monday, access_hours=office).session_timeout_s == 1800.0
+        shorter = self.authorize(monday, access_hours=office, session_timeout_s=600.0)
+        assert shorter.session_timeout_s == 600.0
+
+    def test_outside_of_them_nobody_gets_in(self) -> None:
+        sunday = datetime(2026, 11, 22, 12, 0)
+        with pytest.raises(AccessDenied, match="outside of the access hours Mon-Fri"):
+            self.authorize(sunday, access_hours=("Mon-Fri 07:00-19:00",))
+        assert self.authorize(sunday, access_hours=()) == GroupPolicy()
+
+    def test_a_stronger_policy_has_its_own_hours(self) -> None:
+        settings = Settings(
+            policies={
+                "default": PolicySettings(access_hours=("Mon 00:00-00:01",)),
+                "admins": PolicySettings(access_hours=()),
+            },
+            by_user={"root": "admins"},
+        )
+        authorizer = StaticAuthorizer(settings, lambda: datetime(2026, 11, 22, 12, 0))
+        assert completed(authorizer.authorize(Identity("root"), A_REQUEST)).name == "admins"

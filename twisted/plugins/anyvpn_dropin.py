@@ -72,11 +72,17 @@ authenticator_totp = Backend(
     "anyvpn.backends.authenticator_totp",
     "time-based one-time codes of a phone, after a password or inside its form",
 )
+authorizer_python = Backend(
+    "authorizer",
+    "python",
+    "anyvpn.backends.authorizer_python",
+    "a Python function of your own",
+)
 authorizer_static = Backend(
     "authorizer",
     "static",
     "anyvpn.backends.authorizer_static",
-    "group policies from the configuration, by user, group and connection profile",
+    "group policies from the configuration, by profile, group, user and attributes",
 )
 addresses_pool = Backend(
     "addresses",
