@@ -3,7 +3,8 @@ VENV := .venv
 PROGRAMS := openconnect=openconnect ip=iproute2 ping=iputils-ping nft=nftables
 TEST_PROGRAMS := $(PROGRAMS) ocserv=ocserv tcpdump=tcpdump \
 	dbus-daemon=dbus-daemon dbus-send=dbus-bin gnome-keyring-daemon=gnome-keyring \
-	tinyproxy=tinyproxy-bin microsocks=microsocks slapd=slapd ldapadd=ldap-utils
+	tinyproxy=tinyproxy-bin microsocks=microsocks slapd=slapd ldapadd=ldap-utils \
+	freeradius=freeradius
 ARGS ?=
 
 .PHONY: run test docs clean

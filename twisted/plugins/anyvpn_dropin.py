@@ -66,6 +66,12 @@ authenticator_password_file = Backend(
     "anyvpn.backends.authenticator_password_file",
     "user names and argon2id hashes in a text file",
 )
+authenticator_radius = Backend(
+    "authenticator",
+    "radius",
+    "anyvpn.backends.authenticator_radius",
+    "RADIUS servers: PAP or MS-CHAPv2, challenges, reply attributes",
+)
 authenticator_totp = Backend(
     "authenticator",
     "totp",
