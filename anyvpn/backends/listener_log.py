@@ -34,7 +34,7 @@ class Settings:
     """Which events are not worth a line."""
 
     omit: tuple[str, ...] = attrs.field(
-        default=(),
+        default=(EventKind.SESSION_PROGRESS.value,),
         metadata={"help": 'Kinds of events that are not logged, such as "tls_failed".'},
     )
 

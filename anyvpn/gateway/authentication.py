@@ -281,7 +281,7 @@ class LoginDesk:
         profiles = await self._profiles(identity, policy)
         request = login.request
         session, token = await self._registry.grant(
-            identity, request.profile, policy, request.peer_address
+            identity, request.profile, policy, request.peer_address, request.client.user_agent
         )
         self._admission.login_succeeded(request.peer_address, identity.user)
         self._tell(

@@ -10,6 +10,7 @@ from typing import Protocol as TypingProtocol
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -86,6 +87,9 @@ class Gateway:
             tell=self.tell,
             random=random,
         )
+        self._engine = engine
+        self._reports = LoopingCall(self._report)
+        self._reports.clock = reactor
         self._tunnels = TunnelDesk(parts, settings.dtls, contexts.certificate_hash)
         self._desks = Desks(settings, self._logins, self._tunnels, self._registry, self.tell)
 
@@ -98,18 +102,30 @@ class Gateway:
         kept = await self._registry.restore()
         detail = f"{kept} sessions can be resumed"
         self.tell(Event(EventKind.GATEWAY_STARTED, self._reactor.seconds(), detail=detail))
+        if self._settings.report_interval_s:
+            self._reports.start(1.0, now=False)
 
     async def stop(self) -> None:
         """Tell the clients and let go of them, each as the configuration has it."""
+        if self._reports.running:
+            self._reports.stop()
         self._logins.stop()
         self._tunnels.stop()
         if self._settings.shutdown is ShutdownBehaviour.DISCONNECT:
             for session in self._registry.all():
-                self._registry.end(session, EndReason.KICKED)
+                self._registry.end(session, EndReason.GATEWAY_STOPPED)
         self._registry.suspend()
         self._door.stop()
         await self._close_connections()
         self.tell(Event(EventKind.GATEWAY_STOPPED, self._reactor.seconds()))
+
+    def _report(self) -> None:
+        """Each second those sessions report whose number it is, so that they never do at once."""
+        interval_s = self._settings.report_interval_s
+        now = int(self._reactor.seconds()) % interval_s
+        for session in self._registry.all():
+            if session.tunnel is not None and session.identifier % interval_s == now:
+                self._registry.report(session, self._engine.counters(session.tunnel_id))
 
     async def _close_connections(self) -> None:
         """Close all, and wait until what was said has gone out, for some time."""

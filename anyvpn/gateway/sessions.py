@@ -68,7 +68,8 @@ class Session:
         """The packet engine's number, of this process alone: others may grant the same one."""
         self.tunnel: SessionTunnel | None = None
         self.timer: IDelayedCall | None = None
-        self.counters = Counters()
+        self.counters = record.counters
+        """What the tunnels that have closed have moved."""
         self.idle_s = 0.0
         """For how long no data had come or gone when the last tunnel was closed."""
 
@@ -119,8 +120,10 @@ class SessionRegistry:
             if record.token_digest in self._by_digest:  # its client was faster
                 continue
             session = _taken_up(record, now_s)
-            if _is_over(session, now_s):
+            over = _over(session, now_s)
+            if over is not None:
                 await self._store.remove(record.token_digest)
+                self._tell_ended(session, *over)
                 continue
             has_addresses = await self._lease_again(session)
             if record.token_digest in self._by_digest:  # which is why they were taken
@@ -134,10 +137,16 @@ class SessionRegistry:
                     user=record.identity.user,
                 )
                 await self._store.remove(record.token_digest)
+                self._tell_ended(session, EndReason.ADDRESSES_TAKEN, now_s)
         return len(self._by_digest)
 
     async def grant(
-        self, identity: Identity, profile: str, policy: GroupPolicy, peer_address: str
+        self,
+        identity: Identity,
+        profile: str,
+        policy: GroupPolicy,
+        peer_address: str,
+        user_agent: str = "",
     ) -> tuple[Session, str]:
         """A new session and its token. Raises: AccessDenied: the user has too many."""
         most = policy.max_sessions_per_user
@@ -155,6 +164,7 @@ class SessionRegistry:
                 granted_at_s=now_s,
                 state=Granted(now_s + self._token_time_s),
                 peer_address=peer_address,
+                user_agent=user_agent,
             )
         )
         self._add(session)  # at once: who logs in meanwhile must count it
@@ -178,8 +188,10 @@ class SessionRegistry:
                 return None
             now_s = self._reactor.seconds()
             session = _taken_up(record, now_s)
-            if _is_over(session, now_s):
+            over = _over(session, now_s)
+            if over is not None:
                 await self._store.remove(digest)
+                self._tell_ended(session, *over)
                 return None
             has_addresses = await self._lease_again(session)
             if digest in self._by_digest:  # which is why they were taken
@@ -214,8 +226,27 @@ class SessionRegistry:
         before, session.tunnel = session.tunnel, tunnel
         if before is not None:
             before.replaced()
-        session.record = replace(session.record, peer_address=peer_address, hostname=hostname)
+        now_s = self._reactor.seconds()
+        is_start = not session.record.started_at_s
+        session.record = replace(
+            session.record,
+            peer_address=peer_address,
+            hostname=hostname,
+            started_at_s=session.record.started_at_s or now_s,
+        )
         self._advance(session, TunnelOpened())
+        if is_start:
+            self._tell_of(EventKind.SESSION_STARTED, session, now_s)
+
+    def report(self, session: Session, counters: Counters) -> None:
+        """Tell what a connected session has moved so far, and keep it; `counters` are its tunnel's.
+
+        After a crash no more is lost of them than what came after this.
+        """
+        total = session.counters.plus(counters)
+        session.record = replace(session.record, counters=total)
+        self._in_background(self._store.save(session.record), "saving")
+        self._tell_of(EventKind.SESSION_PROGRESS, session, self._reactor.seconds())
 
     def tunnel_lost(self, session: Session, tunnel: SessionTunnel) -> None:
         """The tunnel is gone without a goodbye; the session waits for its client."""
@@ -233,6 +264,8 @@ class SessionRegistry:
             _stop_timer(session)
             if session.tunnel is not None:
                 session.tunnel.suspend()
+                session.record = replace(session.record, counters=session.counters)
+                self._in_background(self._store.save(session.record), "saving")
 
     def _advance(self, session: Session, event: SessionEvent) -> None:
         before = session.record.state
@@ -240,7 +273,7 @@ class SessionRegistry:
         state = next_state(before, event, now_s, session.record.policy.disconnected_timeout_s)
         if state is before:
             return
-        session.record = replace(session.record, state=state)
+        session.record = replace(session.record, state=state, counters=session.counters)
         _stop_timer(session)
         if isinstance(state, Ended):
             self._ended(session, state.reason)
@@ -257,16 +290,28 @@ class SessionRegistry:
         self._in_background(self._store.remove(record.token_digest), "removing")
         if record.lease is not None:
             self._in_background(self._addresses.release(record.lease), "releasing")
+        self._tell_ended(session, reason, self._reactor.seconds())
+
+    def _tell_ended(self, session: Session, reason: EndReason, at_s: float) -> None:
+        session.record = replace(session.record, counters=session.counters)
+        self._tell_of(EventKind.SESSION_ENDED, session, at_s, reason)
+
+    def _tell_of(
+        self, kind: EventKind, session: Session, at_s: float, reason: EndReason | None = None
+    ) -> None:
+        record = session.record
         self._tell(
             Event(
-                EventKind.SESSION_ENDED,
-                self._reactor.seconds(),
+                kind,
+                at_s,
                 user=record.identity.user,
                 peer=record.peer_address,
                 session_id=record.session_id,
                 profile=record.profile,
-                detail=reason.value,
-                counters=session.counters,
+                detail=reason.value if reason is not None else "",
+                counters=record.counters,
+                session=record,
+                reason=reason,
             )
         )
 
@@ -337,10 +382,15 @@ def _taken_up(record: SessionRecord, now_s: float) -> Session:
     return Session(record)
 
 
-def _is_over(session: Session, now_s: float) -> bool:
-    """Whether one of its time limits has passed while nobody looked."""
-    state = next_state(session.record.state, TimePassed(), now_s, 0.0)
-    return isinstance(state, Ended) or now_s >= session.times_out_at_s()
+def _over(session: Session, now_s: float) -> tuple[EndReason, float] | None:
+    """Which of its time limits has passed while nobody looked, and when; None: it goes on."""
+    state = session.record.state
+    times_out_at_s = session.times_out_at_s()
+    until_s = state.until_s if isinstance(state, Granted | Dormant) else float("inf")
+    if now_s >= times_out_at_s and times_out_at_s <= until_s:
+        return EndReason.SESSION_TIMEOUT, times_out_at_s
+    after = next_state(state, TimePassed(), now_s, 0.0)
+    return (after.reason, until_s) if isinstance(after, Ended) else None
 
 
 def _stop_timer(session: Session) -> None:

@@ -117,3 +117,5 @@ class GatewaySettings:
     dtls: DTLSSettings = field(default_factory=DTLSSettings)
     limits: Limits = field(default_factory=Limits)
     shutdown: ShutdownBehaviour = ShutdownBehaviour.RESUME
+    report_interval_s: int = 300
+    """Seconds between two reports of a session's traffic to the listeners; 0: none."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from anyvpn.model.session import EndReason, SessionRecord
 
 
 class EventKind(Enum):
@@ -24,6 +28,8 @@ class EventKind(Enum):
     DTLS_UP = "dtls_up"
     DTLS_DOWN = "dtls_down"
     PEER_MOVED = "peer_moved"
+    SESSION_STARTED = "session_started"
+    SESSION_PROGRESS = "session_progress"
     SESSION_ENDED = "session_ended"
 
 
@@ -56,7 +62,12 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened, at `at_s` (Unix seconds), to whom."""
+    """One thing that happened, at `at_s` (Unix seconds), to whom.
+
+    Sessions start once, when their first tunnel opens, report their progress, and end once: these
+    three bring the `session`, and as `counters` what all of its tunnels have moved so far. One
+    that has never had a tunnel ends without having started.
+    """
 
     kind: EventKind
     at_s: float
@@ -66,3 +77,5 @@ class Event:
     profile: str = ""
     detail: str = ""
     counters: Counters | None = None
+    session: SessionRecord | None = field(default=None, repr=False)
+    reason: EndReason | None = None

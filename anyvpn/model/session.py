@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from anyvpn.model.authentication import Identity
+from anyvpn.model.events import Counters
 from anyvpn.model.group_policy import GroupPolicy
 from anyvpn.model.tunnel_settings import Lease
 
@@ -29,6 +30,8 @@ class EndReason(Enum):
     SESSION_TIMEOUT = "session time-out"
     NOT_RESUMED = "not resumed in time"
     NEVER_CONNECTED = "the token was not used in time"
+    GATEWAY_STOPPED = "the gateway stops"
+    ADDRESSES_TAKEN = "its addresses were lent to others"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +115,10 @@ def next_state(
 class SessionRecord:
     """What a session store keeps: everything but the token, of which it knows a digest.
 
-    `token_digest` is SHA-256 of the token's text; moments are Unix seconds. A store may hand
-    a record to another process, which must be able to go on with it.
+    `token_digest` is SHA-256 of the token's text; moments are Unix seconds. `started_at_s` is when
+    its first tunnel opened, 0 before; `counters` are of all its tunnels that have closed, and of
+    the open one at the last report. A store may hand a record to another process, which must be
+    able to go on with it.
     """
 
     token_digest: bytes = field(repr=False)
@@ -126,3 +131,11 @@ class SessionRecord:
     lease: Lease | None = None
     peer_address: str = ""
     hostname: str = ""
+    user_agent: str = ""
+    started_at_s: float = 0.0
+    counters: Counters = field(default_factory=Counters)
+
+    @property
+    def accounting_id(self) -> str:
+        """What names this session to accounting, over restarts and in all gateways."""
+        return self.token_digest[:8].hex()

@@ -108,6 +108,7 @@ def _settings(
         dtls=dtls,
         limits=Limits(**{each.name: getattr(limits, each.name) for each in fields(Limits)}),
         shutdown=ShutdownBehaviour(gateway.shutdown),
+        report_interval_s=gateway.report_interval_s,
     )
 
 

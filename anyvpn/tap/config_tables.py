@@ -62,6 +62,11 @@ class GatewayTable:
             "help": "Connection profile of clients that choose none; empty: the first.",
         },
     )
+    report_interval_s: int = attrs.field(
+        default=300,
+        validator=_between(0, 86400),
+        metadata={"help": "Seconds between reports of a session's traffic to listeners; 0: none."},
+    )
     shutdown: Literal["resume", "disconnect"] = attrs.field(
         default="resume",
         metadata={

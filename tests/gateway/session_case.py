@@ -175,8 +175,13 @@ class SessionsCase(TestCase):
 
     def ends(self) -> list[tuple[int, str]]:
         """Which sessions ended, and why, according to the log."""
-        self.assertEqual({each.kind for each in self.events} - {EventKind.SESSION_ENDED}, set())
-        return [(each.session_id, each.detail) for each in self.events]
+        kinds = {EventKind.SESSION_STARTED, EventKind.SESSION_ENDED}
+        self.assertEqual({each.kind for each in self.events} - kinds, set())
+        return [(each.session_id, each.detail) for each in self.of(EventKind.SESSION_ENDED)]
+
+    def of(self, kind: EventKind) -> list[Event]:
+        """The events of this kind."""
+        return [each for each in self.events if each.kind is kind]
 
     def lent(self) -> int:
         """How many addresses are lent."""

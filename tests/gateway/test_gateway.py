@@ -109,6 +109,7 @@ class BrokenListener:
 class ListenerTests(GatewayCase):
     def test_one_that_fails_is_logged_and_the_others_hear_all_the_same(self) -> None:
         second = NotedEvents()
+        self.stop_gateway()
         self.listeners = (self.listener, BrokenListener(), second)
         self.open_gateway()
         self.listener.events.clear()
@@ -121,12 +122,21 @@ class ListenerTests(GatewayCase):
         self.listeners = ()
         self.open_gateway()
 
+    def test_sessions_report_once_in_each_interval(self) -> None:
+        self.set_policy(dpd_s=0.0, rekey_s=0.0)
+        self.tunnel()
+        self.listener.events.clear()
+        for _ in range(3 * 300):
+            self.clock.advance(1)
+        self.assertEqual(self.listener.kinds(), [EventKind.SESSION_PROGRESS] * 3)
+
     def test_all_that_happens_to_a_client_names_it(self) -> None:
         client = self.tunnel()
         client.vanish()
         kinds = [
             EventKind.LOGIN_STARTED,
             EventKind.LOGIN_SUCCEEDED,
+            EventKind.SESSION_STARTED,
             EventKind.TUNNEL_OPENED,
             EventKind.TUNNEL_CLOSED,
         ]
@@ -193,9 +203,7 @@ class DisconnectingStopTests(GatewayCase):
         self.stop_gateway()
         self.assertEqual(client.frames(), [(PacketKind.DISCONNECT, b"")])
         self.assertTrue(client.tls.is_closed)
-        self.assertEqual(
-            self.details(EventKind.SESSION_ENDED), ["disconnected by the operator"] * 2
-        )
+        self.assertEqual(self.details(EventKind.SESSION_ENDED), ["the gateway stops"] * 2)
         self.assertEqual(self.store._records, {})
         self.assertEqual(self.addresses.lent, [])
 

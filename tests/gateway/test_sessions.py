@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from ipaddress import IPv4Interface
 
 from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, capturedLogs
 
 from anyvpn.backends.sessions_memory import MemorySessions
 from anyvpn.errors import AccessDenied, AddressesExhausted, BackendFailed
+from anyvpn.gateway.sessions import Session
+from anyvpn.model.events import Counters, EventKind
 from anyvpn.model.session import Connected, Dormant, EndReason, Granted, SessionRecord
+from anyvpn.model.tunnel_settings import Lease
 from anyvpn.testing.outcomes import completed, error_of
 from tests.dtls.joined import counting_random
 from tests.gateway.session_case import (
@@ -213,12 +217,13 @@ class TunnelTests(SessionsCase):
                 self.registry.tunnel_lost(session, tunnel)
                 self.assertEqual(tunnel.told, ["disconnect"])
                 self.assert_gone(session, token, reason)
-                (event,) = self.events
+                (event,) = self.of(EventKind.SESSION_ENDED)
                 self.assertEqual(
                     (event.user, event.peer, event.profile, event.at_s),
                     ("alice", PEER, "Staff", NOW_S),
                 )
                 self.assertIs(event.counters, session.counters)
+                self.assertIs(event.reason, reason)
 
     def test_a_store_that_fails_is_logged_and_the_session_goes_on(self) -> None:
         store = self.store = FailingSessions()
@@ -234,6 +239,94 @@ class TunnelTests(SessionsCase):
         self.assertEqual(failures(logged), [BackendFailed])
         self.assertEqual(self.ends(), [(session.identifier, "logged out")])
         self.assertEqual(self.lent(), 0)
+
+
+class AccountingTests(SessionsCase):
+    """A session starts once and ends once, and its counters are those of all its tunnels."""
+
+    def test_it_starts_with_its_first_tunnel_alone(self) -> None:
+        session, _ = self.grant()
+        self.assertEqual(self.events, [])
+        self.registry.tunnel_lost(session, self.connect(session))
+        self.connect(session)
+        self.restart()
+        again = self.find_one()
+        self.connect(again)
+        (event,) = self.of(EventKind.SESSION_STARTED)
+        assert event.session is not None and event.session.lease is not None
+        self.assertEqual(event.session.started_at_s, NOW_S)
+        self.assertEqual(again.record.accounting_id, event.session.accounting_id)
+
+    def find_one(self) -> Session:
+        (session,) = self.registry.all()
+        return session
+
+    def test_counters_outlive_a_restart(self) -> None:
+        session, _ = self.grant()
+        tunnel = self.connect(session)
+        tunnel.when_told = lambda: self.move(session, 100)
+        self.restart()
+        again = self.find_one()
+        self.move(again, 20)
+        self.connect(again)
+        self.registry.end(again, EndReason.LOGOUT)
+        (event,) = self.of(EventKind.SESSION_ENDED)
+        assert event.counters is not None
+        self.assertEqual(event.counters.received_bytes, 120)
+
+    def move(self, session: Session, amount: int) -> None:
+        session.counters = session.counters.plus(Counters(received_bytes=amount))
+
+    def test_a_report_has_the_open_tunnel_in_it_and_counts_it_once(self) -> None:
+        session, _ = self.grant()
+        self.connect(session)
+        self.move(session, 100)
+        self.registry.report(session, Counters(received_bytes=7))
+        (report,) = self.of(EventKind.SESSION_PROGRESS)
+        assert report.counters is not None
+        self.assertEqual(report.counters.received_bytes, 107)
+        saved = self.saved(session)
+        assert saved is not None
+        self.assertEqual(saved.counters.received_bytes, 107)
+        self.move(session, 7)
+        self.registry.end(session, EndReason.LOGOUT)
+        (end,) = self.of(EventKind.SESSION_ENDED)
+        assert end.counters is not None
+        self.assertEqual(end.counters.received_bytes, 107)
+
+    def test_what_ended_while_nobody_ran_is_told_once_with_its_time(self) -> None:
+        lost, _ = self.grant()
+        self.registry.tunnel_lost(lost, self.connect(lost))
+        timed, _ = self.grant(replace(POLICY, session_timeout_s=500.0))
+        self.connect(timed)
+        unused, _ = self.grant()
+        self.registry.suspend()
+        self.clock.advance(5000)
+        for _ in range(2):
+            self.open_registry()
+            completed(self.registry.restore())
+        told = self.of(EventKind.SESSION_ENDED)
+        ends = {each.session_id: (each.reason, each.at_s) for each in told}
+        self.assertEqual(
+            ends,
+            {
+                lost.identifier: (EndReason.NOT_RESUMED, NOW_S + 600),
+                timed.identifier: (EndReason.SESSION_TIMEOUT, NOW_S + 500),
+                unused.identifier: (EndReason.NEVER_CONNECTED, NOW_S + TOKEN_TIME_S),
+            },
+        )
+        self.assertEqual(len(told), 3)
+
+    def test_addresses_that_others_have_end_it(self) -> None:
+        session, _ = self.grant()
+        self.connect(session)
+        self.registry.suspend()
+        lease = Lease(IPv4Interface("10.8.0.2/24"), None)
+        completed(self.store.save(replace(session.record, lease=lease)))
+        self.open_registry()
+        completed(self.registry.restore())
+        (event,) = self.of(EventKind.SESSION_ENDED)
+        self.assertIs(event.reason, EndReason.ADDRESSES_TAKEN)
 
 
 class LeaseTests(SessionsCase):

@@ -92,10 +92,12 @@ class RestartTests(SessionsCase):
     def test_one_whose_addresses_are_not_to_be_had_is_dropped(self) -> None:
         session, token = self.grant()
         self.connect(session)
+        self.registry.suspend()
         record = session.record
         completed(self.store.save(replace(record, lease=Lease(IPv4Interface("10.8.0.2/24"), None))))
+        self.open_registry()
         with capturedLogs() as logged:
-            self.assertEqual(self.restart(), 0)
+            self.assertEqual(completed(self.registry.restore()), 0)
         text = f"Session {session.identifier} of alice cannot be resumed: its addresses are taken"
         self.assertIn(text, [formatEvent(each) for each in logged])
         self.assertIsNone(self.saved(session))
