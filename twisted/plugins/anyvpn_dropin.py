@@ -120,6 +120,30 @@ sessions_memory = Backend(
     "anyvpn.backends.sessions_memory",
     "sessions in memory, which end with the process",
 )
+listener_json_lines = Backend(
+    "listener",
+    "json_lines",
+    "anyvpn.backends.listener_json_lines",
+    "one line of JSON for each event, in a file",
+)
+listener_radius = Backend(
+    "listener",
+    "radius",
+    "anyvpn.backends.listener_radius",
+    "RADIUS accounting: start, interim, stop",
+)
+listener_script = Backend(
+    "listener",
+    "script",
+    "anyvpn.backends.listener_script",
+    "a script of yours when a session starts or ends, with ocserv's variables",
+)
+listener_sqlite = Backend(
+    "listener",
+    "sqlite",
+    "anyvpn.backends.listener_sqlite",
+    "a table of sessions in an SQLite file",
+)
 listener_log = Backend(
     "listener",
     "log",
