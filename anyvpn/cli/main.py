@@ -55,7 +55,7 @@ def main() -> None:
     """
 
 
-for _command in (connect, authenticate, run, cleanup, explain):
+for _command in (connect, authenticate, run, cleanup, explain, show_backends):
     main.add_command(_command)
 
 
@@ -195,12 +195,6 @@ def check(context: click.Context, file: Path) -> None:
     except ConfigurationError as error:
         click.echo("\n".join(error.problems), err=True)  # editors find the line by FILE:LINE
         context.exit(1)
-
-
-@main.command()
-def backends() -> None:
-    """List the backends that a configuration can name."""
-    show_backends()
 
 
 if __name__ == "__main__":

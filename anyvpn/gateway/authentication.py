@@ -278,6 +278,8 @@ class LoginDesk:
         if self._admission.is_shut_out(identity.user, login.request.peer_address):
             raise LoginRejected("the right answers, but address or user are shut out for a while")
         policy = await self._settings.authorizer.authorize(identity, login.request)
+        if not isinstance(policy, GroupPolicy):
+            raise BackendFailed(f"the authorizer gave {type(policy).__name__}, which is no policy")
         profiles = await self._profiles(identity, policy)
         request = login.request
         session, token = await self._registry.grant(

@@ -213,7 +213,14 @@ class Login:
             )
             outcome = Refused(UNAVAILABLE)
         except Exception:  # whatever a backend raises costs this login and no other
-            log.failure("The login from {peer} failed here", peer=self.request.peer_address)
+            log.failure(
+                "The login of {user} from {peer} at profile {profile} failed here, by {backend} or "
+                "what it calls",
+                user=self.user,
+                peer=self.request.peer_address,
+                profile=self.binding.profile.name,
+                backend=_name_of(self.binding.authenticator),
+            )
             outcome = Refused(UNAVAILABLE)
         if not self.is_over:
             self._finish(outcome)
@@ -231,7 +238,10 @@ class Login:
             try:
                 identity = await self.binding.authenticator.authenticate(self)
                 if not isinstance(identity, Identity):
-                    raise TypeError(f"the authenticator gave {type(identity).__name__}")
+                    given = type(identity).__name__
+                    raise BackendFailed(
+                        f"the authenticator {_name_of(self.binding.authenticator)} gave {given}"
+                    )
                 if self.is_over:
                     raise LoginAborted("the verdict came too late")
                 return await self._hooks.admit(self, identity)
@@ -255,3 +265,8 @@ class Login:
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             each.callback(outcome)
+
+
+def _name_of(backend: object) -> str:
+    """Where whoever wrote it finds it."""
+    return f"{type(backend).__module__}.{type(backend).__qualname__}"

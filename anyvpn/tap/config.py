@@ -197,6 +197,9 @@ def choose_backend(
         settings_class = backend.settings_class()
     except BackendUnavailable as error:
         raise WrongValues((Problem(where, str(error)),)) from None
+    except Exception as error:  # whatever a foreign backend raises
+        text = f'the {section.kind} backend "{name}" cannot tell its settings: {error!r}'
+        raise WrongValues((Problem(where, text),)) from None
     settings = {key: value for key, value in content.items() if key != BACKEND_KEY}
     return ChosenBackend(path, backend, structure(settings, settings_class, directory, path))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from traceback import extract_tb
 from typing import Any
 
 import attrs
@@ -55,6 +56,8 @@ class _Maker:
             return chosen.backend.build(settings, self._reactor)
         except ConfigurationError as error:
             self._draft.problems += (self._placed(chosen, text) for text in error.problems)
+        except Exception as error:  # whatever foreign code raises
+            self._draft.problems.append(Problem(chosen.path, _broken(chosen, error)))
         return None
 
     def _find(self, where: KeyPath, reference: Reference) -> object | None:
@@ -84,6 +87,16 @@ class _Maker:
         name = text.partition(":")[0].partition(" ")[0]
         path = (*chosen.path, name)
         return Problem(path if self._draft.document.positions.knows(path) else chosen.path, text)
+
+
+def _broken(chosen: ChosenBackend, error: Exception) -> str:
+    """What its author needs to know: which one it is, what it raised, and in which line."""
+    *_, last = extract_tb(error.__traceback__)
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return (
+        f'the {chosen.backend.kind} backend "{chosen.backend.name}" cannot be built: {said} '
+        f"({last.filename}:{last.lineno})"
+    )
 
 
 def _with_backends(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import capturedLogs, formatEvent
 
 from anyvpn.errors import BackendFailed, LoginAborted, LoginRejected
 from anyvpn.interfaces import IDialogue
@@ -70,8 +71,10 @@ class FailingAuthenticatorTests(LoginDeskCase):
                 return rubbish  # type: ignore[return-value]
 
             self.open_desk(script=give)
-            self.assertEqual(self.other_client().init().refusal, UNAVAILABLE)
-            self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+            with capturedLogs() as logged:
+                self.assertEqual(self.other_client().init().refusal, UNAVAILABLE)
+            said = " ".join(str(formatEvent(each)) for each in logged)
+            self.assertIn(f" gave {type(rubbish).__name__}", said)
         self.assertEqual(len(self.registry), 0)
 
     def test_rubbish_instead_of_a_step_is_a_fault(self) -> None:

@@ -10,11 +10,15 @@ Table = Mapping[str, Value]
 
 
 def merge(base: Table, changes: Table) -> dict[str, Value]:
-    """`base` with `changes` laid over it: tables are merged, everything else is replaced."""
+    """`base` with `changes` laid over it: tables are merged, everything else is replaced.
+
+    So is a table that names another backend than before, whose keys it could not have.
+    """
     merged = dict(base)
     for key, value in changes.items():
         before = merged.get(key)
-        if isinstance(before, Mapping) and isinstance(value, Mapping):
+        is_table = isinstance(before, Mapping) and isinstance(value, Mapping)
+        if is_table and value.get("backend", before.get("backend")) == before.get("backend"):
             merged[key] = merge(before, value)
         else:
             merged[key] = value
