@@ -61,10 +61,11 @@ class Gateway:
         users: Sequence[str] = ("alice",),
         changes: Mapping[str, object] | None = None,
         twistd_options: Sequence[str] = (),
+        twistd: Sequence[str] = (TWISTD,),
     ) -> None:
         self.namespace = namespace
         self.directory = directory
-        self._twistd_options = tuple(twistd_options)
+        self._twistd = (*twistd, "--nodaemon", "--pidfile=", *twistd_options)
         self._program: Program | None = None
         self.expected_trouble: list[str] = []
         """What error lines of its log a test wants to see, as patterns."""
@@ -134,8 +135,7 @@ class Gateway:
             "the gateway",
             self.namespace.command(
                 [
-                    *(TWISTD, "--nodaemon", "--pidfile="),
-                    *self._twistd_options,
+                    *self._twistd,
                     *("anyvpn-gateway", "--config", str(self.configuration_file)),
                 ]
             ),
