@@ -18,7 +18,13 @@ from twisted.internet.defer import TimeoutError as NotInTime
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool, ResponseDone
+from twisted.web.client import (
+    Agent,
+    FileBodyProducer,
+    HTTPConnectionPool,
+    ResponseDone,
+    ResponseNeverReceived,
+)
 from twisted.web.http_headers import Headers
 
 from anyvpn.backends.authenticator_certificate_signatures import signature_problem
@@ -75,12 +81,19 @@ class Responder:
         try:
             return await waiting
         except (NotInTime, CancelledError):
-            raise ResponderFailed(f"{url} did not answer within {self._time_s:g} s") from None
+            raise self._late(url) from None
+        except ResponseNeverReceived as error:
+            if any(each.check(CancelledError) for each in error.reasons):
+                raise self._late(url) from None
+            raise ResponderFailed(f"{url} closed without an answer") from None
         except ResponderFailed:
             raise
         except Exception as error:  # whatever a connection, a name or HTTP can go wrong with
             said = " ".join(str(error).split())[:200] or type(error).__name__
             raise ResponderFailed(f"{url} cannot be asked: {said}") from None
+
+    def _late(self, url: str) -> ResponderFailed:
+        return ResponderFailed(f"{url} did not answer within {self._time_s:g} s")
 
 
 async def _post(agent: Any, url: str, request: bytes) -> bytes:

@@ -5,6 +5,7 @@ Everything here blocks, so it runs in the backend's own threads.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -139,7 +140,7 @@ class Directory:
         if own.user_template:
             return Entry(own.user_template.replace("{user}", escape_rdn(user)))
         connection.bind_as_service()
-        wanted = own.user_filter.replace("{user}", escape_filter_chars(user))
+        wanted = _filled(own.user_filter, user=user)
         reply = connection.search(own.base, wanted, self._wanted_attributes())
         if reply.code not in (_SUCCESS, _SIZE_LIMIT):
             raise _failure("search for a user", reply)
@@ -201,9 +202,7 @@ class Directory:
         for _ in range(DEEPEST_NESTING if own.nested_groups else 1):
             above: list[str] = []
             for member in members:
-                wanted = own.group_filter.replace("{dn}", escape_filter_chars(member)).replace(
-                    "{user}", escape_filter_chars(user)
-                )
+                wanted = _filled(own.group_filter, dn=member, user=user)
                 reply = connection.search(own.group_base, wanted, [own.group_name_attribute])
                 if reply.code != _SUCCESS:
                     raise _failure("search for groups", reply)
@@ -244,6 +243,15 @@ def _name_in(group: str) -> str:
         return str(parse_dn(group)[0][1]).replace("\\", "") if "=" in group else group
     except (LDAPInvalidDnError, IndexError):
         return group
+
+
+def _filled(template: str, **values: str) -> str:
+    """A filter with {name} replaced, each once: a value may itself look like a name in braces."""
+    return re.sub(
+        r"\{(dn|user)\}",
+        lambda found: escape_filter_chars(values[found[1]]) if found[1] in values else found[0],
+        template,
+    )
 
 
 def _failure(what: str, reply: Reply) -> BackendFailed:

@@ -134,7 +134,8 @@ class CodeAuthenticator:
         except LoginRejected:
             if not await self._in_thread(self._is_far, identity.user, code):
                 raise
-            answer = await dialogue.ask(challenge("Please enter the next code of your device."))
+            form = challenge("Please enter the next code of your device.", identity)
+            answer = await dialogue.ask(form)
             codes = (code, without_spaces(read_text(answer, "answer")))
             await self._in_thread(self._use_up, identity.user, codes, self._resync_window)
         return identity

@@ -9,16 +9,17 @@ from zope.interface import implementer
 
 from anyvpn.interfaces import IAuthenticator, IDialogue
 from anyvpn.model.authentication import Answer, Field, Form, Identity, LoginRequest, Step
-from anyvpn.model.credentials import read_credentials, read_text
+from anyvpn.model.credentials import known_name, read_credentials, read_text
 
 # From the protocol (protocol reference, section 3.8): what clients fill a code of their own into
 CODE_FIELD = "secondary_password"
 _PASSWORD = "password"  # noqa: S105 - a field's name, not a secret
 
 
-def challenge(message: str) -> Form:
-    """Asks for a code alone."""
-    return Form(message, (Field("answer", "Code:", secret=True),), kind="challenge")
+def challenge(message: str, identity: Identity) -> Form:
+    """Asks whoever is known for a code alone."""
+    code = Field("answer", "Code:", secret=True)
+    return Form(message, (known_name(identity), code), kind="challenge")
 
 
 def name_and_code(message: str) -> Form:
@@ -29,7 +30,7 @@ def name_and_code(message: str) -> Form:
 async def ask_for_code(dialogue: IDialogue, message: str) -> tuple[Identity, str]:
     """Who it says to be, and the code, without spaces. Raises: LoginRejected, LoginAborted."""
     if dialogue.identity is not None:
-        answer = await dialogue.ask(challenge(message))
+        answer = await dialogue.ask(challenge(message, dialogue.identity))
         return dialogue.identity, without_spaces(read_text(answer, "answer"))
     answer = await dialogue.ask(name_and_code(message))
     said = read_credentials(answer)
@@ -48,7 +49,7 @@ async def ask_along(
     if together.code:
         return identity, together.code
     # It asked for no password, as a certificate does
-    answer = await dialogue.ask(challenge(message))
+    answer = await dialogue.ask(challenge(message, identity))
     return identity, without_spaces(read_text(answer, "answer"))
 
 

@@ -90,6 +90,7 @@ class Gateway:
         self._engine = engine
         self._reports = LoopingCall(self._report)
         self._reports.clock = reactor
+        self._reported_s = 0
         self._tunnels = TunnelDesk(parts, settings.dtls, contexts.certificate_hash)
         self._desks = Desks(settings, self._logins, self._tunnels, self._registry, self.tell)
 
@@ -103,7 +104,9 @@ class Gateway:
         detail = f"{kept} sessions can be resumed"
         self.tell(Event(EventKind.GATEWAY_STARTED, self._reactor.seconds(), detail=detail))
         if self._settings.report_interval_s:
-            self._reports.start(1.0, now=False)
+            self._reported_s = int(self._reactor.seconds())
+            reporting = self._reports.start(1.0, now=False)
+            reporting.addErrback(lambda failure: log.failure("Reports end", failure=failure))
 
     async def stop(self) -> None:
         """Tell the clients and let go of them, each as the configuration has it."""
@@ -122,9 +125,11 @@ class Gateway:
     def _report(self) -> None:
         """Each second those sessions report whose number it is, so that they never do at once."""
         interval_s = self._settings.report_interval_s
-        now = int(self._reactor.seconds()) % interval_s
+        since_s, self._reported_s = self._reported_s, int(self._reactor.seconds())
+        late_s = min(self._reported_s - since_s, interval_s)
+        due = {(self._reported_s - each) % interval_s for each in range(late_s)}
         for session in self._registry.all():
-            if session.tunnel is not None and session.identifier % interval_s == now:
+            if session.tunnel is not None and session.identifier % interval_s in due:
                 self._registry.report(session, self._engine.counters(session.tunnel_id))
 
     async def _close_connections(self) -> None:

@@ -31,8 +31,13 @@ def password_form(identity: Identity | None = None) -> Form:
         return PASSWORD_FORM
     return Form(
         f"Please enter the password of {identity.user}.",
-        (Field("password", "Password:", secret=True),),
+        (known_name(identity), Field("password", "Password:", secret=True)),
     )
+
+
+def known_name(identity: Identity) -> Field:
+    """The name of a known user, which is not asked: so that failures are counted as this one's."""
+    return Field("username", hidden=True, value=identity.user)
 
 
 def read_credentials(answer: Answer, identity: Identity | None = None) -> Credentials:

@@ -199,6 +199,7 @@ class PasswordTests:
     ) -> None:
         options = (*certificates.options("both", "bob"), "--passwd-on-stdin")
         refused(site, options, "unknown user", stdin=(PASSWORD,))
+        site.gateway.program.wait_for(r"login_failed user=bob .*unknown user")
 
     def test_a_certificate_spares_the_password(
         self, site: Site, certificates: Certificates

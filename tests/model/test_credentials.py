@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from anyvpn.errors import LoginRejected
-from anyvpn.model.authentication import PASSWORD_FORM, Identity
+from anyvpn.model.authentication import PASSWORD_FORM, Field, Identity
 from anyvpn.model.credentials import Credentials, password_form, read_credentials
 
 ALICE = Identity("alice")
@@ -17,7 +17,9 @@ class CredentialsTests:
 
     def test_whoever_is_known_is_asked_for_the_password_alone(self) -> None:
         form = password_form(ALICE)
-        assert [each.name for each in form.fields] == ["password"]
+        name, password = form.fields
+        assert name == Field("username", hidden=True, value="alice")
+        assert password.name == "password"
         assert "alice" in form.message
 
     def test_a_known_name_stays_whatever_the_answer_says(self) -> None:
