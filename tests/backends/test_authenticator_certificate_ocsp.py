@@ -28,6 +28,7 @@ ROOT = authority()
 ALICE = issue(ROOT)
 BOB = issue(ROOT, "CN=bob")
 SIGNER = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING])
+CLIENT = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
 DELEGATE = issue(ROOT, "CN=responder", extensions=(SIGNER,))
 GOOD = ocsp.OCSPCertStatus.GOOD
 
@@ -122,6 +123,7 @@ class AnswerTests(OCSPCase):
     async def test_anybody_else_may_not(self) -> None:
         for signer in (
             issue(ROOT, "CN=no responder"),
+            issue(ROOT, "CN=alice", extensions=(CLIENT,)),
             issue(authority(), "CN=responder", extensions=(SIGNER,)),
             issue(ROOT, "CN=responder", extensions=(SIGNER,), days=(-2, -1)),
             authority(),

@@ -130,6 +130,14 @@ class ListenerTests(GatewayCase):
             self.clock.advance(1)
         self.assertEqual(self.listener.kinds(), [EventKind.SESSION_PROGRESS] * 3)
 
+    def test_a_reactor_that_is_late_leaves_nobody_out(self) -> None:
+        self.set_policy(dpd_s=0.0, rekey_s=0.0)
+        self.tunnel()
+        self.listener.events.clear()
+        for _ in range(3 * 300 // 20):
+            self.clock.advance(20)
+        self.assertEqual(self.listener.kinds(), [EventKind.SESSION_PROGRESS] * 3)
+
     def test_all_that_happens_to_a_client_names_it(self) -> None:
         client = self.tunnel()
         client.vanish()

@@ -311,10 +311,15 @@ class ServerTests(LDAPCase):
                 except OSError:
                     return
 
-        said = await self.failure(
+        made = self.make(
             servers=(self.serve(dribble),), plaintext=True, time_s=0.5, login_time_s=0.8
         )
-        assert said == "the directory did not answer within 0.8 s"
+        alice = {"username": "alice", "password": PASSWORD}
+        login = made.authenticate(ScriptedDialogue(answers=(alice,)))
+        error = await error_of(login, BackendFailed)
+        assert str(error) == "the directory did not answer within 0.8 s"
+        await pause(0.5)
+        assert not made._pool.working, "its thread is free again"
 
     async def test_failed_servers_are_left_alone_for_a_while(self) -> None:
         made = self.make(servers=(f"ldaps://{ADDRESS}:{free_port()}",), retry_after_s=60.0)
