@@ -13,9 +13,24 @@ from tests.interop.site import Site
 def gateway_changes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, object]:
     passwords = tmp_path_factory.mktemp("cred") / "passwords"
     passwords.write_text("carol:her pässword\n", encoding="utf-8")
+    rules = tmp_path_factory.mktemp("pam")
+    check = rules / "check"
+    check.write_text("#!/bin/sh\ntest $(tr -d '\\000') = pam-pass\n")
+    check.chmod(0o755)
+    (rules / "anyvpn").write_text(
+        f"auth required pam_exec.so expose_authtok quiet {check}\n"
+        "auth required pam_stress.so\n"
+        "account required pam_permit.so\n"
+    )
     return {
-        "authenticators": {"cred": {"backend": "cred", "checker": f"file:{passwords}"}},
-        "connection_profiles": [{"name": "staff"}, {"name": "cred", "authenticator": "cred"}],
+        "authenticators": {
+            "cred": {"backend": "cred", "checker": f"file:{passwords}"},
+            "pam": {"backend": "pam", "directory": str(rules)},
+        },
+        "connection_profiles": [
+            {"name": "staff"},
+            *({"name": name, "authenticator": name} for name in ("cred", "pam")),
+        ],
     }
 
 
@@ -36,3 +51,25 @@ class CredTests:
         assert client.wait_for_end() == 3
         assert client.find("Login failed")
         site.gateway.wait_for_event("login_failed", user=user, detail="the checker accepts")
+
+
+class PAMTests:
+    """Rules with two questions, of which the second has words of its own."""
+
+    OPTIONS = ("--authgroup", "pam")
+
+    def test_openconnect_answers_both_questions(self, site: Site) -> None:
+        client = site.connect("carol", stdin=("pam-pass", "stress"), options=self.OPTIONS)
+        assert client.ping(site.gateway.inner_addresses[0])
+        assert client.find("STRESS Password")
+
+    def test_our_client_does_too(self, site: Site) -> None:
+        entry = ("--form-entry", "challenge:answer=stress")
+        client = site.connect_ours("carol", stdin=("pam-pass",), options=(*self.OPTIONS, *entry))
+        assert client.ping(site.gateway.inner_addresses[0])
+
+    def test_a_wrong_password_is_refused(self, site: Site) -> None:
+        entry = ("--form-entry", "challenge:answer=stress")
+        client = site.ours("carol", stdin=("wrong",), options=(*self.OPTIONS, *entry))
+        assert client.wait_for_end() == 3
+        site.gateway.wait_for_event("login_failed", user="carol", detail="PAM: ")

@@ -60,6 +60,12 @@ authenticator_ldap = Backend(
     "anyvpn.backends.authenticator_ldap",
     "passwords, groups and attributes of an LDAP directory",
 )
+authenticator_pam = Backend(
+    "authenticator",
+    "pam",
+    "anyvpn.backends.authenticator_pam",
+    "the system's PAM, in a helper process, with any number of questions",
+)
 authenticator_password_file = Backend(
     "authenticator",
     "password_file",
