@@ -134,6 +134,7 @@ class ScriptListener:
             problem = await ended
         except NotInTime:
             problem = f"ran for more than {self._settings.time_s:g} s and was killed"
+        await process.gone
         user = facts.record.identity.user
         said = printable(bytes(process.output).decode("utf-8", "replace"))
         if problem:
@@ -154,6 +155,7 @@ class _Script(ProcessProtocol):
     def __init__(self) -> None:
         self.output = bytearray()
         self.ended: Deferred[str] = Deferred(lambda _: self._kill())
+        self.gone: Deferred[None] = Deferred()
 
     def connectionMade(self) -> None:
         """It runs; nobody has anything to say to it."""
@@ -168,6 +170,7 @@ class _Script(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         """It is over."""
+        self.gone.callback(None)
         if self.ended.called:
             return
         if isinstance(reason.value, ProcessDone):

@@ -232,7 +232,7 @@ class EndTests(NamespaceTestCase):
     async def test_children_of_children_end_with_it(self) -> None:
         adapter = await self.opened()
         await self.said(adapter, "setsid sleep 4711 & echo started")
-        self.assertTrue(processes("sleep 4711"))
+        await self.eventually(lambda: processes("sleep 4711"), "it runs")
         await adapter.close()
         self.assertFalse(processes("sleep 4711"))
 
