@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import ClassVar, Literal
 
 import attrs
 from cryptography import x509
@@ -36,6 +36,9 @@ def _help(text: str, example: object = None) -> dict[str, object]:
 @attrs.frozen
 class CertificateRules:
     """Which certificates are accepted, and where they name their owner."""
+
+    needs_client_ca: ClassVar[bool] = True
+    """Clients are asked for a certificate only by a gateway that has `client_ca` in [tls]."""
 
     user: str = attrs.field(
         default="subject.CN",

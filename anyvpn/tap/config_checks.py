@@ -11,7 +11,12 @@ from anyvpn.model.group_policy import GroupPolicy
 from anyvpn.tap.config import ChosenBackend, Draft
 from anyvpn.tap.config_positions import KeyPath
 from anyvpn.tap.config_structure import Problem, did_you_mean
-from anyvpn.tap.config_tables import ConnectionProfileTable, DTLSTable, GatewayTable
+from anyvpn.tap.config_tables import (
+    ConnectionProfileTable,
+    DTLSTable,
+    GatewayTable,
+    TLSTable,
+)
 from anyvpn.tap.listen_addresses import ListenAddress, Reactor, read_listen_address
 
 # From the protocol: a group URL without its scheme (protocol reference, section 3)
@@ -29,6 +34,7 @@ def check(draft: Draft, reactor: Reactor) -> Iterator[Problem]:
         yield from _default_profile_exists(draft, gateway)
         yield from _hidden_profiles_are_reachable(gateway, profiles)
         yield from _can_be_listened_on(draft, gateway, reactor)
+    yield from _certificates_are_asked_for(draft)
     yield from _named_profiles_exist(draft)
     yield from _named_policies_exist(draft)
     yield from _named_pools_exist(draft)
@@ -111,6 +117,18 @@ def _authenticators_exist(
                 (*path, "authenticator"),
                 f'there is no authenticator "{profile.authenticator}"; '
                 f"{did_you_mean(profile.authenticator, names)}",
+            )
+
+
+def _certificates_are_asked_for(draft: Draft) -> Iterator[Problem]:
+    """Authenticators whose settings say that they need it are of no use without `client_ca`."""
+    tls = draft.table("tls", TLSTable)
+    if tls is None or tls.client_ca is not None:
+        return
+    for path, chosen in draft.backends_below("authenticators").items():
+        if getattr(chosen.settings, "needs_client_ca", False):
+            yield Problem(
+                path, "needs client_ca in [tls]: without it no client is asked for a certificate"
             )
 
 

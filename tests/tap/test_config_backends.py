@@ -67,3 +67,9 @@ class ReferenceTests(ConfigurationCase):
         self.add(TWO.format(of='"other", "password"'))
         self.change('checker = "memory:alice:secret"', 'checker = "nonsense:"')
         assert "authenticators.other.checker: checker: there is no" in self.only_problem()
+
+    def test_certificates_need_authorities(self) -> None:
+        self.add('[authenticators.laptops]\nbackend = "certificate"\n')
+        assert "authenticators.laptops: needs client_ca in [tls]" in self.only_problem()
+        self.change("[tls]", '[tls]\nclient_ca = "ca.pem"')
+        self.set_up.load()
