@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anyvpn.testing.namespaces import Namespace
-from anyvpn.testing.programs import Program
+from anyvpn.testing.programs import Program, wait_until
 
 # From Debian
 _SCHEMA = Path("/etc/ldap/schema")
@@ -173,6 +173,7 @@ class Slapd:
         command = ["slapd", "-d", "stats", "-f", str(self._file), "-h", urls]
         self._program = Program("slapd", self._here(command))
         self._program.wait_for("slapd starting")
+        wait_until(self._answers, "slapd answers")  # it says so before it listens
 
     def add(self, *entries: str) -> None:
         """Add entries as the administrator, so that overlays see them."""
@@ -196,6 +197,11 @@ class Slapd:
     def kill(self) -> None:
         """End it as a power cut does."""
         self.program.kill()
+
+    def _answers(self) -> bool:
+        url = f"ldap://{self.address}:{self.port}"
+        asked = self._here(["ldapwhoami", "-x", "-H", url])
+        return subprocess.run(asked, capture_output=True, timeout=30, check=False).returncode == 0
 
     def _client(self, name: str) -> list[str]:
         url = f"ldap://{self.address}:{self.port}"
