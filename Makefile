@@ -20,7 +20,7 @@ test: $(VENV)/.installed-test $(VENV)/resolved
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/python -m pytest --numprocesses 3 --dist loadfile $(ARGS)
+	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 docs: $(VENV)/.installed-test
 	$(VENV)/bin/sphinx-build -W -b html docs docs/_build/html
