@@ -13,6 +13,7 @@ from cryptography import x509
 from twisted.logger import Logger
 
 from anyvpn.backends.authenticator_certificate_signatures import signature_problem
+from anyvpn.backends.file_stamps import stamp_of
 from anyvpn.errors import ConfigurationError, LoginRejected
 
 log = Logger()
@@ -38,7 +39,7 @@ class RevocationLists:
         """Raises: ConfigurationError: a list cannot be read, or is of a kind that we cannot use."""
         self._lock = Lock()
         self._paths = tuple(paths)
-        self._stamps = {path: _stamp(path) for path in self._paths}
+        self._stamps = {path: stamp_of(path) for path in self._paths}
         self._lists = {path: _read(path) for path in self._paths}
 
     def check(self, chain: Sequence[x509.Certificate]) -> str:
@@ -77,7 +78,7 @@ class RevocationLists:
         """The lists as they are now; one that has become unusable, as it was before."""
         with self._lock:
             for path in self._paths:
-                stamp = _stamp(path)
+                stamp = stamp_of(path)
                 if stamp == self._stamps[path]:
                     continue
                 self._stamps[path] = stamp
@@ -146,11 +147,3 @@ def _reason(entry: x509.RevokedCertificate) -> str:
     except x509.ExtensionNotFound:
         return "no reason given"
     return str(found.value.reason.value)
-
-
-def _stamp(path: Path) -> tuple[int | str, ...]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        return (str(error),)
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -25,6 +25,7 @@ from anyvpn.backends.authenticator_password_file_users import (
     matches,
     read_users,
 )
+from anyvpn.backends.file_stamps import stamp_of
 from anyvpn.errors import BackendFailed, ConfigurationError, LoginAborted, LoginRejected
 from anyvpn.interfaces import IAuthenticator, IDialogue
 from anyvpn.model.authentication import Identity
@@ -164,13 +165,13 @@ class _WatchedUsers:
         self._path = path
         self._cost = cost
         self._lock = Lock()
-        self._stamp = _stamp(path)
+        self._stamp = stamp_of(path)
         self._users = self._read()
 
     def current(self) -> _Users:
         """The users as they are now; when the file has become unusable, as they were before."""
         with self._lock:
-            stamp = _stamp(self._path)
+            stamp = stamp_of(self._path)
             if stamp != self._stamp:
                 self._stamp = stamp
                 try:
@@ -199,11 +200,3 @@ class _WatchedUsers:
             if self._path.stat().st_mode & stat.S_IRWXO:
                 log.warn("User file {path} is open to every user of this machine", path=self._path)
         return users
-
-
-def _stamp(path: Path) -> tuple[int | str, ...]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        return (str(error),)
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
