@@ -4,10 +4,12 @@ PROGRAMS := openconnect=openconnect ip=iproute2 ping=iputils-ping nft=nftables
 TEST_PROGRAMS := $(PROGRAMS) ocserv=ocserv tcpdump=tcpdump \
 	dbus-daemon=dbus-daemon dbus-send=dbus-bin gnome-keyring-daemon=gnome-keyring \
 	tinyproxy=tinyproxy-bin microsocks=microsocks slapd=slapd ldapadd=ldap-utils \
-	freeradius=freeradius
+	freeradius=freeradius iperf3=iperf3 ethtool=ethtool
+BENCH_PROGRAMS := $(PROGRAMS) ocserv=ocserv iperf3=iperf3 ethtool=ethtool \
+	openvpn=openvpn wireguard-go=wireguard-go wg=wireguard-tools
 ARGS ?=
 
-.PHONY: run test docs clean
+.PHONY: run test bench docs clean
 
 # Shows a gateway and two clients at work; ARGS=--once ends after the report
 run: $(VENV)/.installed
@@ -21,6 +23,11 @@ test: $(VENV)/.installed-test $(VENV)/resolved
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+
+# Compares with other gateways on this machine; needs root. ARGS=--list shows the rows
+bench: $(VENV)/.installed-bench
+	@tools/install-packages $(BENCH_PROGRAMS)
+	@$(VENV)/bin/python -m bench.run $(ARGS)
 
 docs: $(VENV)/.installed-test
 	$(VENV)/bin/sphinx-build -W -b html docs docs/_build/html
@@ -36,6 +43,10 @@ $(VENV)/resolved: $(VENV)/.installed-test
 $(VENV)/.installed: pyproject.toml
 	tools/make-venv $(VENV) ""
 	touch $@
+
+$(VENV)/.installed-bench: pyproject.toml
+	tools/make-venv $(VENV) "[bench]"
+	touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-test: pyproject.toml
 	tools/make-venv $(VENV) "[test]"

@@ -1,0 +1,216 @@
+"""`make bench`: everybody in turn, A B A B, row by row; prints a table and writes JSON.
+
+Needs root, for network namespaces. Only figures of one run can be compared with each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from rich.console import Console
+
+from anyvpn.testing.programs import UnmetExpectation
+from bench.contest import TUNNEL_MEASURES, Peer, peers
+from bench.machine import machine, versions
+from bench.measures.timing import QUICK, Timing
+from bench.report import show
+from bench.results import Results
+from bench.rows import ROWS, TITLES
+from bench.topology import Topology
+from bench.tunnel import Channel
+
+NEEDED = {
+    "ethtool": "ethtool",
+    "ip": "iproute2",
+    "iperf3": "iperf3",
+    "nsenter": "util-linux",
+    "ocserv": "ocserv",
+    "openconnect": "openconnect",
+    "ping": "iputils-ping",
+    "setpriv": "util-linux",
+    "unshare": "util-linux",
+}
+LAST_RESULT = Path(__file__).with_name("results") / "last.json"
+WIDTH = 160
+QUICK_ROWS = ("dtls.down.1.*",)
+
+progress = Console(stderr=True, highlight=False)
+
+
+class Run:
+    """One run of all that is wanted; `results` grow with it."""
+
+    def __init__(self, options: argparse.Namespace, timing: Timing) -> None:
+        patterns = options.rows or (QUICK_ROWS if options.quick else ("*",))
+        self._wanted = frozenset(
+            row.key for row in ROWS if any(fnmatchcase(row.key, each) for each in patterns)
+        )
+        self._subjects = options.subjects
+        self._timing = timing
+        date = datetime.now(UTC).isoformat(timespec="seconds")
+        self.results = Results(date, machine(), versions())
+
+    def everything(self, topology: Topology, directory: Path) -> None:
+        """Raises: UnmetExpectation: something did not go as a measure needs it."""
+        there = peers(topology, directory)
+        chosen = {name: peer for name, peer in there.items() if name in self._subjects}
+        for name in self._subjects:
+            if name not in there:
+                self.results.skipped[name] = "is not there on this machine"
+        for number in range(1, self._timing.repeats + 1):
+            for name, peer in chosen.items():
+                self._say(f"round {number} of {self._timing.repeats}: {TITLES[name]}")
+                with _running(peer):
+                    for channel in peer.channels:
+                        self._measure_tunnel(topology, name, peer, channel)
+
+    def _measure_tunnel(
+        self, topology: Topology, subject: str, peer: Peer, channel: Channel
+    ) -> None:
+        measures = [
+            each
+            for each in TUNNEL_MEASURES
+            if each.channel is channel and any(row.startswith(each.key) for row in self._wanted)
+        ]
+        if not measures:
+            return
+        tunnel = peer.connect(channel)
+        try:
+            described = f"{tunnel.cipher}, MTU {tunnel.mtu_bytes}"
+            self.results.tunnels[f"{TITLES[subject]}, {channel.value}"] = described
+            for measure in measures:
+                self._add(measure.key, subject, measure.run(topology, tunnel, self._timing))
+        finally:
+            tunnel.close()
+
+    def _add(self, key: str, subject: str, figures: dict[str, float]) -> None:
+        for name, figure in figures.items():
+            row = f"{key}.{name}"
+            if row in self._wanted:
+                self.results.add(row, subject, figure)
+        self._say(f"  {key}: " + ", ".join(f"{name} {it:.3g}" for name, it in figures.items()))
+
+    @staticmethod
+    def _say(text: str) -> None:
+        progress.print(text)
+
+
+@contextmanager
+def _running(peer: Peer) -> Iterator[None]:
+    peer.start()
+    try:
+        yield
+    finally:
+        peer.stop()
+
+
+def give_up(why: str) -> NoReturn:
+    """One line, and exit status 1."""
+    print(f"make bench: {why}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+def check_system() -> None:
+    """Everything that no run can do without must be there."""
+    os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    packages = {package for name, package in NEEDED.items() if not shutil.which(name)}
+    if packages:
+        give_up(f"please install: {' '.join(sorted(packages))}")
+    if os.geteuid() != 0:
+        give_up("network namespaces need root")
+
+
+def read_options(arguments: Sequence[str]) -> argparse.Namespace:
+    """What was asked for; ends the program when that cannot be."""
+    parser = argparse.ArgumentParser(prog="make bench")
+    parser.add_argument(
+        "--rows", action="append", metavar="PATTERN", help="such as 'dtls.*'; several times"
+    )
+    parser.add_argument(
+        "--subjects",
+        type=lambda text: text.split(","),
+        default=list(TITLES),
+        metavar="NAME,...",
+        help=f"of {', '.join(TITLES)}",
+    )
+    parser.add_argument("--repeats", type=int, metavar="N", help="rounds; each has everybody once")
+    parser.add_argument("--time", type=int, metavar="S", help="seconds of steady state")
+    parser.add_argument("--quick", action="store_true", help="one short round, to see it work")
+    parser.add_argument("--json", type=Path, metavar="FILE", default=LAST_RESULT)
+    parser.add_argument("--list", action="store_true", help="show the rows' names and targets")
+    options = parser.parse_args(arguments)
+    unknown = sorted(set(options.subjects) - set(TITLES))
+    if unknown:
+        parser.error(f"nobody is called {unknown[0]!r}; there are {', '.join(TITLES)}")
+    for pattern in options.rows or ():
+        if not any(fnmatchcase(row.key, pattern) for row in ROWS):
+            parser.error(f"no row fits {pattern!r}; --list shows them")
+    if min(options.repeats or 1, options.time or 1) < 1:
+        parser.error("--repeats and --time begin at 1")
+    return options
+
+
+def list_rows() -> None:
+    """The names for --rows."""
+    for row in ROWS:
+        print(f"{row.key:28} {row.title}, {row.unit}")
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    """Give 0 when everything was measured, whether targets are met or not."""
+    options = read_options(sys.argv[1:])
+    if options.list:
+        list_rows()
+        return 0
+    check_system()
+    timing = QUICK if options.quick else Timing()
+    timing = replace(
+        timing,
+        repeats=options.repeats or timing.repeats,
+        time_s=options.time or timing.time_s,
+    )
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    run = Run(options, timing)
+    status = 0
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="anyvpn-bench-")))
+        try:
+            topology = Topology()
+            stack.callback(topology.close)
+            run.everything(topology, directory)
+        except UnmetExpectation as problem:
+            print(f"make bench: {problem}", file=sys.stderr)
+            status = 1
+        except KeyboardInterrupt:
+            progress.print("\nCleaning up.")
+            status = 1
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+    console = Console(highlight=False)
+    # In a file or a pipe nobody wants cells of six characters
+    show(run.results, console if console.is_terminal else Console(highlight=False, width=WIDTH))
+    run.results.write(options.json)
+    print(f"\nWritten to {options.json}")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Client's host ── gateway's host ── host inside, each a network namespace.
+
+The cable between client and gateway cuts bursts of datagrams into single ones before they go
+over it, as a wire does: without that a veth device would hand a burst of 64 to the receiver as
+one, and flatter whoever sends bursts.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from json import loads
+
+from anyvpn.testing.namespaces import Namespace
+
+CLIENT_ADDRESS = "198.18.0.2"
+GATEWAY_ADDRESS = "198.18.0.1"
+INSIDE_ADDRESS = "10.99.0.2"
+INSIDE_NETWORK = "10.99.0.0/24"
+CABLE = "wan"
+
+
+class Topology:
+    """The three hosts; `inside` sends what is for tunnels to the gateway's host."""
+
+    def __init__(self) -> None:
+        with ExitStack() as stack:
+            self.client = stack.enter_context(Namespace("client"))
+            self.gateway = stack.enter_context(Namespace("gateway"))
+            self.inside = stack.enter_context(Namespace("inside"))
+            self.client.join(self.gateway, CABLE, CABLE)
+            self.gateway.join(self.inside, "lan", "lan")
+            self.client.add_addresses(CABLE, f"{CLIENT_ADDRESS}/24")
+            self.gateway.add_addresses(CABLE, f"{GATEWAY_ADDRESS}/24")
+            self.gateway.add_addresses("lan", "10.99.0.1/24")
+            self.inside.add_addresses("lan", f"{INSIDE_ADDRESS}/24")
+            self.inside.add_route("default", "via", "10.99.0.1")
+            self.gateway.forward()
+            for host in (self.client, self.gateway):
+                host.run("ethtool", "--features", CABLE, "tx-udp-segmentation", "off")
+            self._stack = stack.pop_all()
+
+    def close(self) -> None:
+        """Take it all down."""
+        self._stack.close()
+
+
+def moved_bytes(host: Namespace, device: str) -> int:
+    """What has gone through a device so far, in both directions."""
+    shown = host.run("ip", "-json", "-stats", "link", "show", "dev", device)
+    statistics = loads(shown)[0]["stats64"]
+    return int(statistics["rx"]["bytes"]) + int(statistics["tx"]["bytes"])
+
+
+def mtu_bytes(host: Namespace, device: str) -> int:
+    """The MTU that a device has now."""
+    return int(loads(host.run("ip", "-json", "link", "show", "dev", device))[0]["mtu"])

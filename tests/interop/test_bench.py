@@ -1,0 +1,39 @@
+"""`make bench`, one short row of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from anyvpn.testing.programs import Program
+from tests.interop.gateway import REPOSITORY, environment
+
+QUICK_TIME_S = 60.0
+
+
+class QuickRunTests:
+    def test_a_row_is_measured_of_ours_and_of_ocserv(self, tmp_path: Path) -> None:
+        file = tmp_path / "result.json"
+        program = Program(
+            "make bench",
+            [
+                *(sys.executable, "-m", "bench.run", "--quick", "--json", str(file)),
+                *("--subjects", "ocserv,python"),
+            ],
+            environment=environment(),
+            directory=REPOSITORY,
+        )
+        assert program.wait_for_end(QUICK_TIME_S) == 0, program.output()
+        assert program.find(r"DTLS, 1 TCP stream down .*CPU-s/GB.*ocserv × openconnect")
+        result = json.loads(file.read_text())
+        rows = {row["row"]: row for row in result["rows"]}
+        assert set(rows) == {"dtls.down.1.cpu", "dtls.down.1.rate"}
+        for row in rows.values():
+            assert set(row["figures"]) == {"ocserv", "python"}
+            assert all(0.05 < each["median"] < 100 for each in row["figures"].values())
+        [target] = rows["dtls.down.1.cpu"]["targets"]
+        assert target["met"] == (target["reached"] <= target["at_most"])
+        assert all("AES-256-GCM" in text for text in result["tunnels"].values())
+        assert {"ocserv", "openconnect", "OpenSSL", "anyvpn"} <= set(result["versions"])
+        assert int(result["machine"]["cores"]) > 0
