@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as NotInTime
-from twisted.internet.error import ProcessDone, ProcessExitedAlready
-from twisted.internet.interfaces import IReactorCore, IReactorProcess, IReactorTime
+from twisted.internet.error import ProcessDone
+from twisted.internet.interfaces import (
+    IProcessTransport,
+    IReactorCore,
+    IReactorProcess,
+    IReactorTime,
+)
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from anyvpn.backends.accounting import Lanes, SessionFacts, session_facts
+from anyvpn.backends.process_group import kill_group
 from anyvpn.errors import ConfigurationError
 from anyvpn.interfaces import IEventListener
 from anyvpn.model.events import Event, EventKind
@@ -33,6 +40,8 @@ _REASONS = {EventKind.SESSION_STARTED: "connect", EventKind.SESSION_ENDED: "disc
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MOST_OUTPUT_BYTES = 4096
 END_TIME_S = 10.0
+OUTPUT_TIME_S = 0.5
+"""How long the output of a script that has ended may be held open by what it has started."""
 
 
 @attrs.frozen
@@ -121,20 +130,20 @@ class ScriptListener:
         assert script is not None  # or nobody would have put it there
         process = _Script()
         environment = environment_of(facts, self._settings.device)
+        command = ["setsid", str(script)]  # a group of its own, to be killed as one
         try:
             self._reactor.spawnProcess(
-                process, str(script), [str(script)], env=environment, path=str(script.parent)
+                process, command[0], command, env=environment, path=str(script.parent)
             )
         except OSError as error:
             log.error("{script} cannot be run: {why}", script=str(script), why=error.strerror)
             return
-        ended = process.ended
-        ended.addTimeout(self._settings.time_s, self._reactor)
         try:
-            problem = await ended
+            problem = await process.ended.addTimeout(self._settings.time_s, self._reactor)
         except NotInTime:
             problem = f"ran for more than {self._settings.time_s:g} s and was killed"
-        await process.gone
+        with suppress(NotInTime):
+            await process.output_ended.addTimeout(OUTPUT_TIME_S, self._reactor)
         user = facts.record.identity.user
         said = printable(bytes(process.output).decode("utf-8", "replace"))
         if problem:
@@ -152,14 +161,18 @@ class ScriptListener:
 class _Script(ProcessProtocol):
     """A running script, whose output is kept up to a bound."""
 
+    transport: IProcessTransport
+
     def __init__(self) -> None:
         self.output = bytearray()
-        self.ended: Deferred[str] = Deferred(lambda _: self._kill())
-        self.gone: Deferred[None] = Deferred()
+        self.ended: Deferred[str] = Deferred(lambda _: kill_group(self._process))
+        self.output_ended: Deferred[None] = Deferred(lambda _: self.transport.loseConnection())
+        self._process = 0
 
     def connectionMade(self) -> None:
         """It runs; nobody has anything to say to it."""
-        assert self.transport is not None
+        assert self.transport.pid is not None
+        self._process = self.transport.pid
         self.transport.closeStdin()
 
     def outReceived(self, data: bytes) -> None:
@@ -168,9 +181,8 @@ class _Script(ProcessProtocol):
 
     errReceived = outReceived
 
-    def processEnded(self, reason: Failure) -> None:
-        """It is over."""
-        self.gone.callback(None)
+    def processExited(self, reason: Failure) -> None:
+        """It is over; what it has started may go on, and hold its output open."""
         if self.ended.called:
             return
         if isinstance(reason.value, ProcessDone):
@@ -181,12 +193,10 @@ class _Script(ProcessProtocol):
             how = f"status {status}" if number is None else f"signal {number}"
             self.ended.callback(f"ended with {how}")
 
-    def _kill(self) -> None:
-        try:
-            if self.transport is not None:
-                self.transport.signalProcess("KILL")
-        except ProcessExitedAlready:
-            return
+    def processEnded(self, reason: Failure) -> None:  # noqa: ARG002 - Twisted gives it
+        """Nothing more is said."""
+        if not self.output_ended.called:
+            self.output_ended.callback(None)
 
 
 def environment_of(facts: SessionFacts, device: str) -> Mapping[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,19 @@ from anyvpn.errors import ConfigurationError
 from anyvpn.interfaces import IEventListener
 from anyvpn.model.events import Counters, Event, EventKind
 from anyvpn.testing.listener_contract import ListenerContract
+from anyvpn.testing.programs import wait_until
 from tests.backends.test_listener_json_lines import told
 
 START = told(EventKind.SESSION_STARTED, 1010.0)
 END = told(EventKind.SESSION_ENDED, 1070.0, Counters(1, 20, 3, 40))
+
+
+def runs(process: int) -> bool:
+    """Whether it is there, and does not merely wait for its parent to notice its end."""
+    try:
+        return bool(Path(f"/proc/{process}/cmdline").read_bytes())
+    except OSError:
+        return False
 
 
 class ScriptCase(TestCase):
@@ -76,6 +87,24 @@ class ScriptTests(ScriptCase):
     async def test_one_that_never_ends_is_killed(self) -> None:
         [line] = await self.said("echo begun; exec sleep 60", START, time_s=0.8)
         assert line == "alice ran for more than 0.8 s and was killed: begun"
+
+    async def test_one_that_never_ends_is_killed_with_what_it_has_started(self) -> None:
+        [line] = await self.said("sleep 60 & echo $!; wait", START, time_s=0.8)
+        said, _, number = line.rpartition(" ")
+        assert said == "alice ran for more than 0.8 s and was killed:"
+        wait_until(lambda: not runs(int(number)), "the end of what it has started")
+
+    async def test_what_it_leaves_running_keeps_no_other_from_its_turn(self) -> None:
+        """A daemon holds the output open that it was started with."""
+        text = "sleep 5 & echo $!; test $REASON = disconnect || exit 3"
+        before_s = reactor.seconds()  # type: ignore[attr-defined]  # trial's own
+        lines = await self.said(text, START, END, time_s=30.0)
+        assert reactor.seconds() - before_s < 4  # type: ignore[attr-defined]  # likewise
+        first, second = (line.rpartition(" ") for line in lines)
+        assert (first[0], second[0]) == ("alice ended with status 3:", "alice:"), lines
+        for _, _, number in (first, second):
+            assert runs(int(number))
+            os.kill(int(number), signal.SIGKILL)
 
     async def test_what_it_prints_is_bounded_and_made_printable(self) -> None:
         [line] = await self.said("printf '\\033[2J'; yes | head -c 100000", START)
