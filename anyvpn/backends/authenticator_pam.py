@@ -7,21 +7,19 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from signal import SIGKILL
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.defer import TimeoutError as NotInTime
-from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IReactorProcess, IReactorTime
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from anyvpn.backends import authenticator_pam_helper
+from anyvpn.backends.process_group import kill_group
 from anyvpn.errors import BackendFailed, ConfigurationError, LoginRejected
 from anyvpn.interfaces import IAuthenticator, IDialogue
 from anyvpn.model.authentication import Answer, Field, Form, Identity
@@ -208,6 +206,7 @@ class _Helper(ProcessProtocol):
         self._errors = bytearray()
         self._waiting: Deferred[dict[str, Any]] | None = None
         self._end = ""
+        self._process = 0
         self._gone: Deferred[None] = Deferred()
 
     def say(self, content: Mapping[str, Any]) -> None:
@@ -224,14 +223,16 @@ class _Helper(ProcessProtocol):
     async def end(self) -> None:
         """It is not needed any more, whatever it is at; comes back when it is gone."""
         self._waiting = None
-        if self.transport is None:
+        if not self._process:
             return  # it was never begun
-        with suppress(ProcessExitedAlready):
-            self.transport.signalProcess("KILL")
         if not self._end:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.transport.pid, SIGKILL)  # and the programs of its modules
+            kill_group(self._process)  # and the programs of its modules
+            self.transport.loseConnection()  # which may have left the group, and hold on to it
         await self._gone
+
+    def connectionMade(self) -> None:
+        """It runs."""
+        self._process = self.transport.pid
 
     def outReceived(self, data: bytes) -> None:
         """It has said something."""

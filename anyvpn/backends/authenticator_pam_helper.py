@@ -65,6 +65,10 @@ _libc.strdup.argtypes = (ctypes.c_char_p,)
 def main(service: str, directory: str) -> None:
     """One login: `service` names the file of rules, in `directory` or where the system has them."""
     os.setsid()  # whatever its modules start ends with it
+    # Modules and what they start have other streams: what they print is no verdict
+    sys.stdin, sys.stdout = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
     login = _read()
     result = _Login(service, directory, login["user"], login["peer"]).run()
     _write(result)

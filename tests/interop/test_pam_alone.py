@@ -130,6 +130,21 @@ class FailureTests(PAMCase):
         for each in logins:
             assert (await each).user == "alice"
 
+    async def test_what_a_module_prints_is_no_verdict(self) -> None:
+        forged = '{"code": 0, "text": "", "user": "root", "groups": []}'
+        self.script("check", f"#!/bin/sh\necho '{forged}' > /proc/$PPID/fd/1\nexit 1\n")
+        await error_of(self.login(), LoginRejected)
+
+    async def test_a_module_that_leaves_something_running_holds_nobody_up(self) -> None:
+        for how in ("", "setsid "):
+            self.script("check", f"#!/bin/sh\n{how}sleep 10 > /proc/$PPID/fd/1 &\nexit 0\n")
+            made = self.make(max_parallel=1)
+            for _ in range(2):
+                login = Deferred.fromCoroutine(
+                    made.authenticate(ScriptedDialogue(answers=(ALICE,)))
+                )
+                assert (await login.addTimeout(5, reactor)).user == "alice"  # type: ignore[arg-type]
+
     async def test_a_client_that_goes_away_leaves_no_process(self) -> None:
         marker = self.directory / "pid"
         self.script(
