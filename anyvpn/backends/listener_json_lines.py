@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -84,9 +85,10 @@ class JSONLines:
         return self._file
 
     def _close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):  # a disk that is full; what did not fit is lost by now
+                file.close()
 
 
 def line_of(event: Event) -> bytes:

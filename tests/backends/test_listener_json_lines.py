@@ -26,6 +26,7 @@ from anyvpn.model.events import Counters, Event, EventKind
 from anyvpn.model.group_policy import GroupPolicy
 from anyvpn.model.session import EndReason, Granted, SessionRecord
 from anyvpn.testing.listener_contract import ListenerContract
+from anyvpn.testing.programs import wait_until
 
 RECORD = SessionRecord(
     token_digest=bytes(range(32)),
@@ -136,6 +137,30 @@ class JSONLinesTests(FileCase):
         assert [each["user"] for each in self.written()] == ["third"]
         moved = self.file.with_suffix(".1").read_text().splitlines()
         assert [json.loads(each)["user"] for each in moved] == ["first", "second"]
+
+    def test_a_full_disk_costs_events_until_there_is_room(self) -> None:
+        self.file.symlink_to("/dev/full")
+        made = self.json_lines()
+        lost = 20_000 // len(listener_json_lines.line_of(told(EventKind.SESSION_ENDED, 1.0)))
+        with capturedLogs() as logged:
+            for _ in range(lost):
+                made.event_happened(told(EventKind.SESSION_ENDED, 1.0))
+            wait_until(lambda: made._writer._dropped == lost, "that all are lost")
+            self.file.unlink()
+            made.event_happened(Event(EventKind.LOGIN_FAILED, 1.0, user="bob"))
+            made.event_happened(Event(EventKind.LOGIN_FAILED, 1.0, user="carol"))
+            made.close()
+        assert [each["user"] for each in self.written()] == ["bob", "carol"]
+        assert [formatEvent(each).partition(" ")[2] for each in logged] == [
+            "cannot be written: [Errno 28] No space left on device",
+            f"is written again; {lost} events are lost",
+        ]
+
+    def test_the_end_of_a_gateway_whose_disk_is_full_is_no_error(self) -> None:
+        self.file.symlink_to("/dev/full")
+        made = self.json_lines()
+        made.event_happened(told(EventKind.SESSION_ENDED, 1.0))
+        made.close()
 
     def test_wrong_settings_are_refused_in_words(self) -> None:
         with pytest.raises(ValueError, match='only: there is no event "login"; there are'):
