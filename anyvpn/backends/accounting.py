@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ log = Logger()
 
 # Ours
 MOST_WAITING = 10_000
+END_TIME_S = 10.0
+"""How long the end of the gateway waits for what is not written or told yet."""
 SESSION_KINDS = frozenset(
     (EventKind.SESSION_STARTED, EventKind.SESSION_PROGRESS, EventKind.SESSION_ENDED)
 )
@@ -74,6 +77,7 @@ class Writer:
         self._waiting = 0
         self._dropped = 0
         self._is_failing = False
+        self._ends_at_s = float("inf")
         # the thread begins with the first work, which is after the process has forked
         self._pool = ThreadPool(0, 1, name)
         self._pool.start()
@@ -89,12 +93,23 @@ class Writer:
         self._pool.callInThread(self._do, work, arguments)
 
     def close(self) -> None:
-        """Do what waits, and end; what comes later is dropped."""
-        if self._pool.started:
-            self._pool.stop()
-            self._ends()
+        """Do what waits, for some time, and end; what comes later is dropped."""
+        if not self._pool.started:
+            return
+        self._ends_at_s = time.monotonic() + END_TIME_S
+        self._pool.stop()
+        self._ends()
+        if self._dropped:
+            log.warn(
+                "{name}: {dropped} events are lost at the end",
+                name=self._name,
+                dropped=self._dropped,
+            )
 
     def _do(self, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        if time.monotonic() > self._ends_at_s:
+            self._dropped += 1
+            return
         problem = ""
         try:
             work(*arguments)
@@ -110,7 +125,7 @@ class Writer:
                 self._dropped = 0
         if problem and not was_failing:
             log.error("{name} cannot be written: {problem}", name=self._name, problem=problem)
-        elif not problem and was_failing:
+        elif dropped and not problem:
             log.warn(
                 "{name} is written again; {dropped} events are lost",
                 name=self._name,

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from anyvpn.backends import radius_packets as packets
-from anyvpn.backends.accounting import Lanes, SessionFacts, session_facts
+from anyvpn.backends.accounting import END_TIME_S, Lanes, SessionFacts, session_facts
 from anyvpn.backends.radius_client import Patience, RadiusClient
 from anyvpn.backends.radius_settings import ServerSettings, read_servers
 from anyvpn.errors import BackendFailed
@@ -42,7 +42,6 @@ _ACCOUNTING_PORT = 1813
 
 # Ours
 LANES = 16
-END_TIME_S = 10.0
 
 
 @attrs.frozen

@@ -23,7 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from anyvpn.backends.accounting import Lanes, SessionFacts, session_facts
+from anyvpn.backends.accounting import END_TIME_S, Lanes, SessionFacts, session_facts
 from anyvpn.backends.process_group import kill_group
 from anyvpn.errors import ConfigurationError
 from anyvpn.interfaces import IEventListener
@@ -39,7 +39,6 @@ _REASONS = {EventKind.SESSION_STARTED: "connect", EventKind.SESSION_ENDED: "disc
 # Ours
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MOST_OUTPUT_BYTES = 4096
-END_TIME_S = 10.0
 OUTPUT_TIME_S = 0.5
 """How long the output of a script that has ended may be held open by what it has started."""
 

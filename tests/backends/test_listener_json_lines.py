@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import threading
+import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -237,6 +239,25 @@ class WriterTests(TestCase):
         made.put(gate.wait)
         for number in range(100):
             made.put(done.append, number)
-        gate.set()
-        made.close()
+        with capturedLogs() as logged:
+            gate.set()
+            made.close()
         assert done == list(range(9))
+        assert [formatEvent(each) for each in logged] == [
+            "the file is written again; 91 events are lost"
+        ]
+
+    def test_a_slow_disk_holds_the_end_of_the_gateway_up_for_a_bounded_time(self) -> None:
+        """As an SQLite file does that another program has locked: five seconds for each event."""
+        self.patch(accounting, "END_TIME_S", 0.3)  # type: ignore[no-untyped-call]  # likewise
+        made = self.writer()
+        for _ in range(50):
+            made.put(time.sleep, 0.1)
+        begun_s = time.monotonic()
+        with capturedLogs() as logged:
+            made.close()
+        assert time.monotonic() - begun_s < 1.5
+        [line] = [
+            formatEvent(each) for each in logged if each["log_namespace"].startswith("anyvpn")
+        ]
+        assert re.fullmatch(r"the file: 4\d events are lost at the end", line), line
