@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -12,6 +12,7 @@ from threading import Lock
 from cryptography import x509
 from twisted.logger import Logger
 
+from anyvpn.backends.authenticator_certificate_extensions import extension_in
 from anyvpn.backends.authenticator_certificate_signatures import signature_problem
 from anyvpn.backends.file_stamps import stamp_of
 from anyvpn.errors import ConfigurationError, LoginRejected
@@ -25,11 +26,22 @@ CLOCK_SKEW = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class _List:
-    """One list, with the numbers that it revokes."""
+    """One list, with the numbers that it revokes.
+
+    With `places` it speaks of those certificates only that name one of them as the place of their
+    list: an authority may have several (RFC 5280, section 5.2.5).
+    """
 
     path: Path
     crl: x509.CertificateRevocationList
     revoked: Mapping[int, str]
+    places: frozenset[x509.GeneralName]
+
+    def problem(self, certificate: x509.Certificate) -> str:
+        """Why it is no proof that a certificate is good which it does not name."""
+        if self.places and self.places.isdisjoint(_places_in(certificate)):
+            return "speaks of other certificates of this authority"
+        return _date_problem(self.crl)
 
 
 class RevocationLists:
@@ -60,7 +72,7 @@ class RevocationLists:
         certificate: x509.Certificate, issuer: x509.Certificate, lists: Sequence[_List]
     ) -> str:
         name = certificate.issuer.rfc4514_string()
-        doubt = f"no list of {name} is there"
+        doubt, is_good = f"no list of {name} is there", False
         for each in lists:
             if each.crl.issuer != certificate.issuer or not _is_signed(each.crl, issuer):
                 continue
@@ -68,11 +80,10 @@ class RevocationLists:
             if reason is not None:
                 subject = certificate.subject.rfc4514_string()
                 raise LoginRejected(f"the certificate {subject} is revoked: {reason}")
-            problem = _date_problem(each.crl)
-            if not problem:
-                return ""
+            problem = each.problem(certificate)
+            is_good = is_good or not problem
             doubt = f"{each.path} {problem}"
-        return doubt
+        return "" if is_good else doubt
 
     def _current(self) -> tuple[_List, ...]:
         """The lists as they are now; one that has become unusable, as it was before."""
@@ -106,7 +117,8 @@ def _read(path: Path) -> _List:
         problem = _kind_problem(crl)
         if problem:
             raise ConfigurationError(f"crl: {path} {problem}")
-        return _List(path, crl, {each.serial_number: _reason(each) for each in crl})
+        revoked = {each.serial_number: _reason(each) for each in crl}
+        return _List(path, crl, revoked, frozenset(_places_of(crl)))
     except OSError as error:
         raise ConfigurationError(f"crl: {path} cannot be read: {error.strerror}") from None
     except ValueError:
@@ -120,11 +132,28 @@ def _kind_problem(crl: x509.CertificateRevocationList) -> str:
         if isinstance(value, x509.DeltaCRLIndicator):
             return "has changes only; the complete list is needed"
         if isinstance(value, x509.IssuingDistributionPoint):
-            if value.indirect_crl or value.only_some_reasons or value.only_contains_ca_certs:
+            if (
+                value.indirect_crl
+                or value.only_some_reasons
+                or value.only_contains_ca_certs
+                or value.only_contains_attribute_certs
+                or value.relative_name
+            ):
                 return "speaks of some certificates only; the complete list is needed"
         elif extension.critical:
             return f"has a critical extension that is not known: {extension.oid.dotted_string}"
     return ""
+
+
+def _places_of(crl: x509.CertificateRevocationList) -> Iterator[x509.GeneralName]:
+    for extension in crl.extensions:
+        if isinstance(extension.value, x509.IssuingDistributionPoint):
+            yield from extension.value.full_name or ()
+
+
+def _places_in(certificate: x509.Certificate) -> Iterator[x509.GeneralName]:
+    for point in extension_in(certificate, x509.CRLDistributionPoints) or ():
+        yield from point.full_name or ()
 
 
 def _date_problem(crl: x509.CertificateRevocationList) -> str:

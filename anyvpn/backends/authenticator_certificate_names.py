@@ -12,6 +12,7 @@ from pyasn1.codec.der import decoder
 from pyasn1.error import PyAsn1Error
 from pyasn1.type.char import UTF8String
 
+from anyvpn.backends.authenticator_certificate_extensions import extension_in
 from anyvpn.errors import LoginRejected
 from anyvpn.model.credentials import read_name
 
@@ -112,10 +113,8 @@ def _alternative_names(
     certificate: x509.Certificate, read: Callable[[x509.SubjectAlternativeName], list[str]]
 ) -> list[str]:
     try:
-        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-        return read(extension.value)
-    except x509.ExtensionNotFound:
-        return []
+        found = extension_in(certificate, x509.SubjectAlternativeName)
+        return [] if found is None else read(found)
     except (ValueError, PyAsn1Error):
         raise LoginRejected("the certificate's alternative names cannot be read") from None
 

@@ -27,6 +27,7 @@ from twisted.web.client import (
 )
 from twisted.web.http_headers import Headers
 
+from anyvpn.backends.authenticator_certificate_extensions import extension_in
 from anyvpn.backends.authenticator_certificate_signatures import signature_problem
 from anyvpn.errors import LoginRejected
 
@@ -136,11 +137,7 @@ class _Collector(Protocol):
 
 
 def _url_in(certificate: x509.Certificate) -> str:
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess)
-    except (x509.ExtensionNotFound, ValueError):
-        return ""
-    for each in found.value:
+    for each in extension_in(certificate, x509.AuthorityInformationAccess) or ():
         if each.access_method == AuthorityInformationAccessOID.OCSP:
             location = each.access_location.value
             if isinstance(location, str) and location.startswith(("http://", "https://")):
@@ -210,8 +207,8 @@ def _signer_problem(response: ocsp.OCSPResponse, issuer: x509.Certificate) -> st
 def _is_responder_of(signer: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         signer.verify_directly_issued_by(issuer)
-        usages = signer.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except (InvalidSignature, ValueError, TypeError, x509.ExtensionNotFound):
+        usages = extension_in(signer, x509.ExtendedKeyUsage) or ()
+    except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
         return False
     now = datetime.now(UTC)
     return (

@@ -25,6 +25,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from anyvpn.backends.authenticator_certificate import shown_certificates
+from anyvpn.backends.authenticator_certificate_extensions import extension_in
 from anyvpn.backends.authenticator_certificate_rules import CertificateCheck, CertificateRules
 from anyvpn.backends.authenticator_certificate_signatures import signature_problem
 from anyvpn.errors import ConfigurationError, LoginRejected
@@ -197,10 +198,10 @@ def _read_chain(chain: bytes) -> list[x509.Certificate]:
 
 def _is_authority(certificate: x509.Certificate) -> bool:
     try:
-        found = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
-    except (x509.ExtensionNotFound, ValueError):
+        found = extension_in(certificate, x509.BasicConstraints)
+    except ValueError:
         return False
-    return found.value.ca
+    return found is not None and found.ca
 
 
 def _fingerprint(certificate: bytes) -> str:

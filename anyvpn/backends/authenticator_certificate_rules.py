@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 from twisted.internet.interfaces import IReactorTime
 
+from anyvpn.backends.authenticator_certificate_extensions import extension_in
 from anyvpn.backends.authenticator_certificate_names import UserReader, name_reader
 from anyvpn.backends.authenticator_certificate_revocation import Revocation, RevocationSettings
 from anyvpn.errors import LoginRejected
@@ -138,12 +139,12 @@ class CertificateCheck:
         try:
             chain = [x509.load_der_x509_certificate(each) for each in chain_der]
             self._look_at(chain)
+            await self._revocation.check(chain)
+            return self._identity(chain[0])
         except ValueError as error:
             raise LoginRejected(
                 f"the certificate cannot be read: {printable(str(error))}"
             ) from None
-        await self._revocation.check(chain)
-        return self._identity(chain[0])
 
     def _look_at(self, chain: Sequence[x509.Certificate]) -> None:
         issuers = {_comparable(each.issuer) for each in chain}
@@ -170,11 +171,7 @@ class CertificateCheck:
 
 
 def _usages_in(certificate: x509.Certificate) -> frozenset[ObjectIdentifier]:
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
-    except x509.ExtensionNotFound:
-        return frozenset()
-    return frozenset(found.value)
+    return frozenset(extension_in(certificate, x509.ExtendedKeyUsage) or ())
 
 
 def _usage(name: str) -> ObjectIdentifier:

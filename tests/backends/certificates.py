@@ -16,6 +16,9 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs7,
 )
 
+STRANGE_NAME = x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, b"\x30\x02\xa3\x00")
+"""A kind of alternative name that nobody reads, and that spoils all extensions."""
+
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 

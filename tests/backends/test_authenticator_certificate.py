@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 from pyasn1.codec.der import encoder
 from pyasn1.type.char import UTF8String
 from twisted.internet.defer import Deferred
@@ -24,7 +24,7 @@ from anyvpn.model.authentication import Answer, CertificateRequest, Identity
 from anyvpn.testing.authenticator_contract import AuthenticatorContract
 from anyvpn.testing.dialogue import A_REQUEST, ScriptedDialogue
 from anyvpn.testing.outcomes import error_of
-from tests.backends.certificates import Holder, authority, issue, revocation_list
+from tests.backends.certificates import STRANGE_NAME, Holder, authority, issue, revocation_list
 
 ROOT = authority()
 ALICE = issue(ROOT)
@@ -155,6 +155,12 @@ class RuleTests(TestCase):
             )
             assert str(error) == f"the certificate is not for {missing}"
 
+    async def test_extensions_that_cannot_be_read_are_refused(self) -> None:
+        shown = issue(ROOT, extensions=(STRANGE_NAME,))
+        for settings in ({"extended_key_usage": ("clientAuth",)}, {"user": "san.email"}):
+            error = await error_of(login(shown, **settings), LoginRejected)
+            assert "cannot be read" in str(error)
+
 
 class RevocationListTests(TestCase):
     def setUp(self) -> None:
@@ -217,19 +223,33 @@ class RevocationListTests(TestCase):
         self.file.write_bytes(revocation_list(ROOT))
         assert "its own issuer" in await self.refused(issue(None))
 
+    async def test_all_lists_of_an_authority_count(self) -> None:
+        """An operator who adds a list does not always take the one before away."""
+        other = Path(self.mktemp())
+        self.file.write_bytes(revocation_list(ROOT))
+        other.write_bytes(revocation_list(ROOT, ALICE))
+        for lists in ((self.file, other), (other, self.file)):
+            error = await error_of(login(ALICE, crl=lists), LoginRejected)
+            assert "is revoked" in str(error)
+
+    async def test_a_list_of_one_place_speaks_of_those_who_name_it(self) -> None:
+        """Large authorities have several, each of some of their certificates."""
+        here, there = (x509.UniformResourceIdentifier(f"http://ca/{each}") for each in (1, 2))
+        self.file.write_bytes(revocation_list(ROOT, extension=part_of(full_name=[here])))
+        points = [x509.DistributionPoint([each], None, None, None) for each in (there, here)]
+        for named in (points, points[1:]):
+            shown = issue(ROOT, extensions=(x509.CRLDistributionPoints(named),))
+            assert (await login(shown, crl=(self.file,))).user == "alice"
+        for shown in (issue(ROOT, extensions=(x509.CRLDistributionPoints(points[:1]),)), ALICE):
+            assert "speaks of other certificates" in await self.refused(shown)
+
     def test_lists_of_a_part_are_told_at_the_start(self) -> None:
-        point = x509.IssuingDistributionPoint(
-            full_name=None,
-            relative_name=None,
-            only_contains_user_certs=False,
-            only_contains_ca_certs=True,
-            only_some_reasons=None,
-            indirect_crl=False,
-            only_contains_attribute_certs=False,
-        )
+        place = x509.RelativeDistinguishedName([x509.NameAttribute(NameOID.COMMON_NAME, "part")])
         for extension, said in (
             (x509.DeltaCRLIndicator(1), "has changes only"),
-            (point, "speaks of some certificates only"),
+            (part_of(only_contains_ca_certs=True), "speaks of some certificates only"),
+            (part_of(only_contains_attribute_certs=True), "speaks of some certificates only"),
+            (part_of(relative_name=place), "speaks of some certificates only"),
             (x509.UnrecognizedExtension(ObjectIdentifier("1.2.3"), b"x"), "not known: 1.2.3"),
         ):
             self.file.write_bytes(revocation_list(ROOT, extension=extension))
@@ -242,6 +262,20 @@ class RevocationListTests(TestCase):
         self.file.write_bytes(b"rubbish")
         with pytest.raises(ConfigurationError, match=r"crl: .* is no certificate revocation list"):
             build(Settings(crl=(self.file,)), Clock())
+
+
+def part_of(**changes: Any) -> x509.IssuingDistributionPoint:
+    """What says that a list is of some certificates only."""
+    nothing: dict[str, Any] = {
+        "full_name": None,
+        "relative_name": None,
+        "only_contains_user_certs": False,
+        "only_contains_ca_certs": False,
+        "only_some_reasons": None,
+        "indirect_crl": False,
+        "only_contains_attribute_certs": False,
+    }
+    return x509.IssuingDistributionPoint(**{**nothing, **changes})
 
 
 def _at_once(work: Any, *arguments: Any) -> Deferred[Any]:

@@ -30,7 +30,7 @@ from anyvpn.model.authentication import (
 from anyvpn.testing.authenticator_contract import AuthenticatorContract
 from anyvpn.testing.dialogue import A_REQUEST, ScriptedDialogue
 from anyvpn.testing.outcomes import error_of
-from tests.backends.certificates import Holder, authority, issue
+from tests.backends.certificates import STRANGE_NAME, Holder, authority, issue
 
 MACHINES = authority("CN=Machines")
 USERS = authority("CN=Users")
@@ -153,6 +153,7 @@ class BadTests(CertificatePairCase):
             issue(USERS, days=(-2, -1)),
             issue(USERS, days=(1, 2)),
             issue(USERS, extensions=(usage,)),
+            issue(None, extensions=(STRANGE_NAME,)),
             issue(issue(USERS, "CN=no authority")),
         ):
             assert "is not accepted" in await self.refusal(signed(holder))
