@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -9,7 +10,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.hashes import SHA1
+from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
@@ -38,6 +39,7 @@ LONGEST_CACHED = timedelta(hours=1)
 OLDEST_WITHOUT_END = timedelta(days=1)
 """How old an answer may be that does not say until when it holds."""
 MOST_CACHED = 10_000
+NONCE_BYTES = 16
 
 
 class ResponderFailed(Exception):
@@ -51,7 +53,7 @@ class Responder:
         self._reactor = reactor
         self._url = url
         self._time_s = time_s
-        self._good_until: OrderedDict[tuple[bytes, int], datetime] = OrderedDict()
+        self._good_until: OrderedDict[bytes, datetime] = OrderedDict()
 
     async def check(self, certificate: x509.Certificate, issuer: x509.Certificate) -> None:
         """Let a good certificate pass.
@@ -59,7 +61,7 @@ class Responder:
         Raises: LoginRejected: it is revoked, or its responder has never heard of it.
         Raises: ResponderFailed: nobody can say.
         """
-        key = (issuer.subject.public_bytes(), certificate.serial_number)
+        key = certificate.fingerprint(SHA256())
         good_until = self._good_until.get(key)
         if good_until is not None and datetime.now(UTC) < good_until:
             return
@@ -67,7 +69,9 @@ class Responder:
         if not url:
             raise ResponderFailed("the certificate names no OCSP responder")
         # SHA-1 is what every responder knows, and here it finds a name only (RFC 5019, section 2)
-        asked = ocsp.OCSPRequestBuilder().add_certificate(certificate, issuer, SHA1()).build()  # noqa: S303
+        question = ocsp.OCSPRequestBuilder().add_certificate(certificate, issuer, SHA1())  # noqa: S303
+        nonce = x509.OCSPNonce(os.urandom(NONCE_BYTES))
+        asked = question.add_extension(nonce, critical=False).build()
         answer = await self._ask(url, asked.public_bytes(Encoding.DER))
         self._good_until[key] = _verdict(answer, asked, issuer, url)
         if len(self._good_until) > MOST_CACHED:
@@ -159,7 +163,7 @@ def _verdict(
         status = response.certificate_status
         revoked_at = response.revocation_time_utc
         good_until = _good_until(response)
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension):
         raise ResponderFailed(f"the answer of {url} cannot be read") from None
     if status is ocsp.OCSPCertStatus.REVOKED:
         raise LoginRejected(f"the certificate is revoked since {revoked_at}, says {url}")
@@ -178,6 +182,9 @@ def _answer_problem(
     )
     if not is_ours:
         return "speaks of another certificate"
+    # Responders may leave it out, as those do that sign their answers beforehand (RFC 5019)
+    if _nonces(response) - _nonces(asked):
+        return "answers another question"
     now = datetime.now(UTC)
     if response.this_update_utc > now + CLOCK_SKEW:
         return "holds only in the future"
@@ -185,6 +192,12 @@ def _answer_problem(
     if (end or response.this_update_utc + OLDEST_WITHOUT_END) < now - CLOCK_SKEW:
         return "is out of date"
     return _signer_problem(response, issuer)
+
+
+def _nonces(message: ocsp.OCSPRequest | ocsp.OCSPResponse) -> set[bytes]:
+    return {
+        each.value.nonce for each in message.extensions if isinstance(each.value, x509.OCSPNonce)
+    }
 
 
 def _signer_problem(response: ocsp.OCSPResponse, issuer: x509.Certificate) -> str:

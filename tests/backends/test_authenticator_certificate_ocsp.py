@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from pyasn1.codec.der import encoder
+from pyasn1.type.univ import ObjectIdentifier
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
@@ -40,6 +42,8 @@ def answer(
     signer: Holder = ROOT,
     hours: tuple[float, float | None] = (-1, 1),
     issuer: Holder = ROOT,
+    nonce: x509.OCSPNonce | None = None,
+    unknown: x509.UnrecognizedExtension | None = None,
 ) -> bytes:
     """A responder's answer, which holds from and until so many hours from now."""
     now = datetime.now(UTC)
@@ -60,7 +64,15 @@ def answer(
     )
     if signer is not ROOT:
         builder = builder.certificates([signer.certificate])
+    for extension in (nonce, unknown):
+        if extension is not None:
+            builder = builder.add_extension(extension, critical=False)
     return builder.sign(signer.key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def encoded(identifier: x509.ObjectIdentifier) -> bytes:
+    """DER."""
+    return bytes(encoder.encode(ObjectIdentifier(identifier.dotted_string)))
 
 
 class Page(Resource):
@@ -102,6 +114,26 @@ class AnswerTests(OCSPCase):
         for _ in range(3):
             await responder.check(ALICE.certificate, ROOT.certificate)
         assert page.asked == 1
+
+    async def test_what_is_kept_is_of_one_certificate(self) -> None:
+        """An authority that begins anew has its old name, and may count from one again."""
+        first, second = authority(), authority()
+        before, after = (issue(each, serial=1) for each in (first, second))
+        revoked = answer(after, ocsp.OCSPCertStatus.REVOKED, signer=second, issuer=second)
+        answers = [answer(before, signer=first, issuer=first), revoked]
+        responder, _ = self.serve(lambda _: answers.pop(0))
+        await responder.check(before.certificate, first.certificate)
+        check = responder.check(after.certificate, second.certificate)
+        assert "is revoked since" in str(await error_of(check, LoginRejected))
+
+    async def test_an_answer_to_an_earlier_question_is_none(self) -> None:
+        def echoed(request: Request) -> bytes:
+            asked = ocsp.load_der_ocsp_request(request.content.read())
+            return answer(nonce=asked.extensions.get_extension_for_class(x509.OCSPNonce).value)
+
+        responder, _ = self.serve(echoed)
+        await responder.check(ALICE.certificate, ROOT.certificate)
+        assert "answers another question" in await self.doubt(answer(nonce=x509.OCSPNonce(b"old")))
 
     async def test_an_answer_without_an_end_is_not_kept(self) -> None:
         responder, page = self.serve(lambda _: answer(hours=(-1, None)))
@@ -156,7 +188,12 @@ class AnswerTests(OCSPCase):
         assert "try_later" in await self.doubt(content.public_bytes(Encoding.DER))
 
     async def test_rubbish_cannot_be_read(self) -> None:
-        for content in (b"", b"rubbish", answer()[:-10], b"\x30\x80" * 100):
+        nonce = x509.OCSPNonce(b"nonce")
+        another = x509.ObjectIdentifier(nonce.oid.dotted_string[:-1] + "9")
+        twice = answer(nonce=nonce, unknown=x509.UnrecognizedExtension(another, b"")).replace(
+            encoded(another), encoded(nonce.oid)
+        )
+        for content in (b"", b"rubbish", answer()[:-10], b"\x30\x80" * 100, twice):
             assert "cannot be read" in await self.doubt(content)
 
 
