@@ -14,10 +14,10 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 from zope.interface import implementer
 
-from anyvpn.client.strap import seal_browser_token
 from anyvpn.errors import LoginRejected
 from anyvpn.interfaces import IAuthenticator, IDialogue
 from anyvpn.model.authentication import BrowserLogin, Identity
+from anyvpn.wire.browser_token import seal_browser_token
 
 EXTERNAL = "single-sign-on-external-browser"
 
