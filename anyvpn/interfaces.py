@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Interface, IPv6Interface
 
     from anyvpn.model.adapter import AdapterSettings
-    from anyvpn.model.authentication import Answer, Identity, LoginRequest, Step
+    from anyvpn.model.authentication import Answer, Identity, LoginRequest, Question, Step
     from anyvpn.model.channels import ChannelName, DTLSChannel, PeerPath
     from anyvpn.model.client_profile import ClientProfile
     from anyvpn.model.events import Counters, Event
@@ -34,10 +34,11 @@ class IDialogue(Interface):
         "Who the authenticators before this one have found; None for the first or only one."
     )
 
-    async def ask(step: Step) -> Answer:
+    async def ask(step: Question) -> Answer:
         """Ask one thing and wait for the answer; a form's answer maps field names to text.
 
-        Raises LoginAborted when the client goes away or its time is up.
+        Raises LoginAborted when the client goes away or its time is up, LoginRejected when it
+        cannot do what is asked; for a BrowserVisit what its `serve` raises, too.
         """
 
 

@@ -8,7 +8,7 @@ from zope.interface import implementer
 
 from anyvpn.errors import BackendFailed, LoginRejected
 from anyvpn.interfaces import IAuthenticator, IDialogue
-from anyvpn.model.authentication import Answer, Form, Identity, LoginRequest, Step
+from anyvpn.model.authentication import Answer, Form, Identity, LoginRequest, Question
 
 log = Logger()
 
@@ -77,7 +77,7 @@ class _RememberingDialogue:
         self._given = given
         self._asked: set[Form] = set()
 
-    async def ask(self, step: Step) -> Answer:
+    async def ask(self, step: Question) -> Answer:
         if not isinstance(step, Form):
             return await self._dialogue.ask(step)
         if step not in self._given or step in self._asked:

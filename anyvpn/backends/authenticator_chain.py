@@ -10,7 +10,7 @@ from zope.interface import implementer
 
 from anyvpn.errors import BackendFailed, LoginRejected
 from anyvpn.interfaces import IAuthenticator, IDialogue
-from anyvpn.model.authentication import Answer, Identity, LoginRequest, Step
+from anyvpn.model.authentication import Answer, Identity, LoginRequest, Question
 
 
 @attrs.frozen
@@ -83,5 +83,5 @@ class _LaterDialogue:
     def request(self) -> LoginRequest:
         return self.dialogue.request
 
-    async def ask(self, step: Step) -> Answer:
+    async def ask(self, step: Question) -> Answer:
         return await self.dialogue.ask(step)

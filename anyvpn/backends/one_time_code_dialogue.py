@@ -8,7 +8,7 @@ from types import MappingProxyType
 from zope.interface import implementer
 
 from anyvpn.interfaces import IAuthenticator, IDialogue
-from anyvpn.model.authentication import Answer, Field, Form, Identity, LoginRequest, Step
+from anyvpn.model.authentication import Answer, Field, Form, Identity, LoginRequest, Question
 from anyvpn.model.credentials import known_name, read_credentials, read_text
 
 # From the protocol (protocol reference, section 3.8): what clients fill a code of their own into
@@ -69,7 +69,7 @@ class _FormWithCode:
         self._dialogue = dialogue
         self._appended_digits = appended_digits
 
-    async def ask(self, step: Step) -> Answer:
+    async def ask(self, step: Question) -> Answer:
         if self.code or not isinstance(step, Form) or not _asks_for_password(step):
             return await self._dialogue.ask(step)
         if self._appended_digits:

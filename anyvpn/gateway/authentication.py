@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from anyvpn.errors import BackendFailed, LoginRejected
 from anyvpn.gateway.admission import Admission, source_of
+from anyvpn.gateway.browser_desk import BrowserDesk
 from anyvpn.gateway.groups import Groups
 from anyvpn.gateway.login import (
     Admitted,
@@ -103,6 +104,7 @@ class LoginDesk:
         self._certificate_hash = certificate_hash
         self._tell = tell
         self._random = random
+        self.browsers = BrowserDesk(admission, random)
         self._groups = Groups(settings.profiles, settings.default_profile)
         self._logins: dict[str, Login] = {}
         self._pending: Counter[str] = Counter()
@@ -112,6 +114,7 @@ class LoginDesk:
             admit=self._admit,
             failed=self._failed,
             over=self._over,
+            open_visit=self.browsers.open,
             most_tries=settings.limits.login_tries,
             time_s=settings.limits.login_time_s,
         )
@@ -207,6 +210,7 @@ class LoginDesk:
                 client=message.client,
                 peer_address=post.peer,
                 host=post.host,
+                origin=post.origin,
                 certificates=post.certificates,
                 certificate_problem=post.certificate_problem,
                 browser_key=post.browser_key,

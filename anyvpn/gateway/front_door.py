@@ -6,6 +6,7 @@ One object serves one connection. Paths and statuses: protocol reference, sectio
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from html import escape
@@ -19,6 +20,7 @@ from anyvpn.gateway.authentication import (
     PROFILES_PATH,
     LoginDesk,
 )
+from anyvpn.gateway.browser_desk import is_page
 from anyvpn.gateway.http_connection import HTTPConnection, Request, Response
 from anyvpn.gateway.login_exchange import LoginAnswer, LoginPost
 from anyvpn.gateway.sessions import Session, SessionRegistry
@@ -46,6 +48,7 @@ _HTML = "text/html; charset=utf-8"
 _ALWAYS = ((b"X-Transcend-Version", b"1"), (b"Cache-Control", b"no-store"))
 
 # Ours
+_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z._-]{1,253})(:[0-9]{1,5})?")
 _PORTAL = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>VPN gateway</title></head>
 <body><h1>VPN gateway</h1>
@@ -114,6 +117,8 @@ class FrontDoor:
             if request.method == "CONNECT":
                 return await self._connect(request)
             path = read_path(request.target)
+            if is_page(path):
+                return await self._desks.logins.browsers.answer(request, path, self.peer)
             cookies = read_cookies(request.all("Cookie"))
             match request.method:
                 case "POST":
@@ -121,10 +126,10 @@ class FrontDoor:
                 case "GET" | "HEAD":
                     return await self._get(request, path, cookies)
         except PeerError as error:
-            self._refused(f"{request.method} {request.target[:64]}: {error}")
+            self._refused(f"{_named(request)}: {error}")
             return _status(400, closes=True)
         except BackendFailed as error:
-            self._refused(f"{request.method} {request.target[:64]}: {error}")
+            self._refused(f"{_named(request)}: {error}")
             return _status(503)
         self._refused(f"method {request.method}")
         return _status(405, (b"Allow", b"GET, HEAD, POST, CONNECT"), closes=True)
@@ -175,6 +180,7 @@ class FrontDoor:
                 replace(message, client=client),
                 peer=self.peer,
                 host=_host(request),
+                origin=_origin(request),
                 server_name=stream.server_name_indication(),
                 path=path,
                 login_cookie=cookies.get(LOGIN_COOKIE, ""),
@@ -235,6 +241,17 @@ def _host(request: Request) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0]
+
+
+def _origin(request: Request) -> str:
+    """Where the client thinks we are; empty when it says nothing that a browser could be told."""
+    host = request.first("Host")
+    return f"https://{host.removesuffix(':443')}" if _AUTHORITY.fullmatch(host) else ""
+
+
+def _named(request: Request) -> str:
+    """The request in the log; what follows the path may be a secret."""
+    return f"{request.method} {request.target.partition('?')[0][:64]}"
 
 
 def _browser_key(request: Request) -> bytes:

@@ -19,16 +19,19 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from anyvpn.errors import AccessDenied, BackendFailed, LoginAborted, LoginRejected
+from anyvpn.gateway.browser_desk import Visit
 from anyvpn.gateway.settings import ProfileBinding
 from anyvpn.interfaces import IDialogue
 from anyvpn.model.authentication import (
     Answer,
     BrowserLogin,
+    BrowserVisit,
     CertificateRequest,
     Form,
     Identity,
     LoginComplete,
     LoginRequest,
+    Question,
     Step,
 )
 from anyvpn.model.downloads import DownloadHints
@@ -68,6 +71,7 @@ class Refused:
 
 Outcome = Asked | Admitted | Refused
 Admit = Callable[["Login", Identity], Awaitable[Admitted]]
+OpenVisit = Callable[[LoginRequest, BrowserVisit, Callable[[Exception], None]], Visit]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ class LoginHooks:
     admit: Admit
     failed: Callable[[Login, str], None]
     over: Callable[[Login], None]
+    open_visit: OpenVisit
     most_tries: int
     time_s: float
 
@@ -133,8 +138,14 @@ class Login:
         """Whether there is a verdict."""
         return isinstance(self.outcome, Admitted | Refused)
 
-    async def ask(self, step: Step) -> Answer:
-        """Ask the client one thing. Raises: LoginAborted: nobody will answer it."""
+    async def ask(self, step: Question) -> Answer:
+        """Ask the client one thing.
+
+        Raises: LoginAborted: nobody will answer it.
+        Raises: LoginRejected: the client has no browser for what is to be asked.
+        """
+        if isinstance(step, BrowserVisit):
+            return await self._send_browser(step)
         if self.is_over:
             raise LoginAborted("the login is over")
         if self._answer is not None:
@@ -150,7 +161,16 @@ class Login:
         self._tell(Asked(self._number, step, opens=self._run.asked == 1))
         return await answer
 
-    def take(self, number: int, answer: Answer | LoginRejected) -> None:
+    async def _send_browser(self, wanted: BrowserVisit) -> Identity:
+        visit = self._hooks.open_visit(
+            self.request, wanted, lambda error: self.take(self._number, error)
+        )
+        try:
+            return visit.redeem(await self.ask(visit.step))
+        finally:
+            visit.close()
+
+    def take(self, number: int, answer: Answer | Exception) -> None:
         """Hand the answer to step `number` in; an answer to an older one was taken before."""
         waiting = self._answer
         if waiting is None or number != self._number:
@@ -158,7 +178,7 @@ class Login:
         if self.asks_for_certificate() and isinstance(answer, tuple) and answer:
             self.has_certificate = True
         self._answer = self.outcome = None
-        if isinstance(answer, LoginRejected):
+        if isinstance(answer, Exception):
             waiting.errback(answer)
         else:
             waiting.callback(answer)

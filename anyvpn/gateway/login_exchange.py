@@ -12,12 +12,14 @@ class LoginPost:
     """One POST, with what its connection knows.
 
     `certificates` are those that TLS verified; `certificate_problem` says why others were not
-    accepted. `server_name` is the name of the TLS handshake, `host` the one of the request.
+    accepted. `server_name` is the name of the TLS handshake, `host` the one of the request, and
+    `origin` the same with scheme and port.
     """
 
     message: ClientMessage
     peer: str
     host: str = ""
+    origin: str = ""
     server_name: str = ""
     path: str = "/"
     login_cookie: str = field(default="", repr=False)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
+
+from anyvpn.model.browser_pages import BrowserKind, Page, PageRequest
 
 # --- steps: one thing asked of the client -------------------------------------------------
 
@@ -99,6 +101,24 @@ class BrowserLogin:
 
 Step = Form | CertificateRequest | SignatureRequest | BrowserLogin
 
+
+@dataclass(frozen=True, slots=True)
+class BrowserVisit:
+    """Sends the user's browser to pages of the authenticator's own, on the VPN port.
+
+    `serve` gives a page for each request of the browser, one after another, until it says that
+    somebody has logged in; what it raises, asking raises. The gateway makes a `BrowserLogin` of
+    this for the client, and brings the browser's login home to it.
+    """
+
+    serve: Callable[[PageRequest], Awaitable[Page]]
+    browser: BrowserKind = BrowserKind.AUTO
+    message: str = "Please log in with your browser."
+
+
+Question = Step | BrowserVisit
+"""What an authenticator may ask."""
+
 GROUP_FORM = "group"
 """The `kind` of the form by which a client asks its user for a group; never on the wire."""
 
@@ -121,8 +141,6 @@ class SignedCertificates:
 
 
 FormAnswers = Mapping[str, str]
-Answer = FormAnswers | SignedCertificates | str | tuple[bytes, ...]
-"""Form: field name to text. CertificateRequest: DER chain, leaf first. BrowserLogin: the token."""
 
 NO_ANSWERS: FormAnswers = MappingProxyType({})
 
@@ -159,14 +177,16 @@ class LoginRequest:
 
     `certificates` is the DER chain, leaf first, that TLS has verified against the gateway's
     client CAs; empty when the client sent none, or one that `certificate_problem` says is not
-    accepted. `browser_key` is the client's key (DER) that the token of a login in an external
-    browser is sealed for; empty when it sent none.
+    accepted. `origin` is where the client thinks the gateway is, such as
+    "https://vpn.example.com:8443"; empty when it does not say. `browser_key` is the client's key
+    (DER) that the token of a login in an external browser is sealed for; empty when it sent none.
     """
 
     profile: str
     client: ClientDescription
     peer_address: str
     host: str = ""
+    origin: str = ""
     certificates: tuple[bytes, ...] = field(default=(), repr=False)
     certificate_problem: str = ""
     browser_key: bytes = field(default=b"", repr=False)
@@ -185,6 +205,11 @@ class Identity:
     def __post_init__(self) -> None:
         if not self.user:
             raise ValueError("an identity needs a user name")
+
+
+Answer = FormAnswers | SignedCertificates | str | tuple[bytes, ...] | Identity
+"""Form: field name to text. CertificateRequest: DER chain, leaf first. BrowserLogin: the token.
+BrowserVisit: who has logged in there."""
 
 
 # --- the messages of the aggregate authentication protocol ---------------------------------

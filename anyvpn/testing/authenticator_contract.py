@@ -9,8 +9,8 @@ from zope.interface.verify import verifyObject
 
 from anyvpn.errors import LoginAborted, LoginRejected
 from anyvpn.interfaces import IAuthenticator
-from anyvpn.model.authentication import Answer, LoginRequest
-from anyvpn.testing.dialogue import A_REQUEST, ScriptedDialogue
+from anyvpn.model.authentication import LoginRequest
+from anyvpn.testing.dialogue import A_REQUEST, Script, ScriptedDialogue
 from anyvpn.testing.outcomes import error_of
 
 HOSTILE_TEXTS = ("", "\0", "a\0b", "x" * 100_000, "\udcff", "*)(uid=*", "' or 1=1 --", "\r\nx: y")
@@ -23,11 +23,11 @@ class AuthenticatorContract:
         """An authenticator that knows `user`."""
         raise NotImplementedError
 
-    def right_answers(self) -> tuple[Answer, ...]:
+    def right_answers(self) -> tuple[Script, ...]:
         """The answers that log `user` in."""
         raise NotImplementedError
 
-    def wrong_answers(self) -> tuple[Answer, ...]:
+    def wrong_answers(self) -> tuple[Script, ...]:
         """Answers of somebody who only pretends to be `user`."""
         raise NotImplementedError
 

@@ -76,9 +76,16 @@ def read_set_cookie(header_value: str) -> tuple[str, str]:
 
 
 def write_set_cookie(
-    name: str, value: str, *, max_age_s: int | None = None, path: str = "/"
+    name: str,
+    value: str,
+    *,
+    max_age_s: int | None = None,
+    path: str = "/",
+    http_only: bool = True,
 ) -> str:
     """The value of a gateway's Set-Cookie header; an empty value deletes the cookie.
+
+    `http_only` keeps it from scripts, and from what looks into an embedded browser as one.
 
     Raises: ValueError: a name or a value that no cookie can have.
     """
@@ -89,7 +96,7 @@ def write_set_cookie(
         parts.append(f"Max-Age={max_age_s}")
     if path:
         parts.append(f"path={path}")
-    return "; ".join([*parts, "Secure", "HttpOnly"])
+    return "; ".join([*parts, "Secure", *(["HttpOnly"] if http_only else [])])
 
 
 def read_webvpnc(value: str) -> DownloadHints:

@@ -48,10 +48,10 @@ def read_path(target: str) -> str:
 
     Raises: MalformedMessage: also for a path that climbs with "..".
     """
-    if len(target) > _MAXIMUM_CHARACTERS:
-        raise MalformedMessage("a path that is too long")
     absolute = _ABSOLUTE_FORM.match(target)
     raw = re.split(r"[?#]", target[absolute.end() :] if absolute else target, maxsplit=1)[0]
+    if len(raw) > _MAXIMUM_CHARACTERS:
+        raise MalformedMessage("a path that is too long")
     if absolute and not raw:
         return "/"
     if _BAD_ESCAPE.search(raw):

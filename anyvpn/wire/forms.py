@@ -1,10 +1,11 @@
-"""Version 1 of the authentication: URL-encoded forms instead of XML.
+"""URL-encoded forms: version 1 of the authentication, and what browsers send.
 
 Source: protocol reference, section 4.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -36,18 +37,8 @@ def read_form_message(body: bytes) -> ClientMessage:
     """
     if len(body) > MAXIMUM_BYTES:
         raise MessageTooLarge(f"a form of {len(body)} bytes")
-    try:
-        pairs = parse_qsl(
-            body.decode("utf-8").strip("\r\n"),
-            keep_blank_values=True,
-            encoding="utf-8",
-            errors="strict",
-            max_num_fields=MAXIMUM_ANSWERS,
-        )
-    except ValueError:
-        raise MalformedMessage("not a readable form") from None
     answers: dict[str, str] = {}
-    for name, text in pairs:
+    for name, text in _read_pairs(body.strip(b"\r\n")):
         if len(text) > MAXIMUM_ANSWER_CHARACTERS:
             raise MessageTooLarge(f"an answer of {len(text)} characters")
         if without_controls(name) != name or without_controls(text) != text:
@@ -61,6 +52,19 @@ def read_form_message(body: bytes) -> ClientMessage:
     )
 
 
+def read_parameters(encoded: bytes) -> Mapping[str, str]:
+    """The query or the form that a browser sends; whoever sends it bounds its size.
+
+    Raises: MalformedMessage: also for a name that comes twice, since two readers of it could
+    take different ones.
+    """
+    pairs = _read_pairs(encoded)
+    parameters = dict(pairs)
+    if len(parameters) != len(pairs):
+        raise MalformedMessage("a parameter that comes twice")
+    return MappingProxyType(parameters)
+
+
 def write_form_message(message: ClientMessage) -> bytes:
     """The body of a version 1 POST: the group first, then the fields in the form's order.
 
@@ -70,3 +74,16 @@ def write_form_message(message: ClientMessage) -> bytes:
     pairs += [(name, text) for name, text in message.answers.items() if name != GROUP_FIELD]
     encoded = [(name, without_controls(text)) for name, text in pairs]
     return urlencode(encoded, quote_via=quote).encode("ascii")
+
+
+def _read_pairs(encoded: bytes) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(
+            encoded.decode("utf-8"),
+            keep_blank_values=True,
+            encoding="utf-8",
+            errors="strict",
+            max_num_fields=MAXIMUM_ANSWERS,
+        )
+    except ValueError:
+        raise MalformedMessage("not a readable form") from None

@@ -8,8 +8,16 @@ from zope.interface.verify import verifyObject
 
 from anyvpn.errors import LoginAborted
 from anyvpn.interfaces import IDialogue
-from anyvpn.model.authentication import PASSWORD_FORM, CertificateRequest
-from anyvpn.testing.dialogue import A_REQUEST, ScriptedDialogue
+from anyvpn.model.authentication import (
+    PASSWORD_FORM,
+    Answer,
+    BrowserVisit,
+    CertificateRequest,
+    Identity,
+    Question,
+)
+from anyvpn.model.browser_pages import HTMLPage, LoggedIn, Page, PageRequest
+from anyvpn.testing.dialogue import A_REQUEST, ScriptedDialogue, visit
 from anyvpn.testing.outcomes import completed, error_of
 
 
@@ -30,6 +38,29 @@ class ScriptedDialogueTests(unittest.TestCase):
     def test_exceptions_are_raised(self) -> None:
         with pytest.raises(ZeroDivisionError):
             completed(ScriptedDialogue(answers=[ZeroDivisionError()]).ask(PASSWORD_FORM))
+
+    def test_a_browser_goes_through_the_pages(self) -> None:
+        async def serve(request: PageRequest) -> Page:
+            if request.path == "/sso/login":
+                return HTMLPage("Who are you?")
+            return LoggedIn(Identity(request.form["user"]))
+
+        async def browser(step: Question) -> Answer:
+            return await visit(
+                step,
+                PageRequest("GET", "/sso/login", "17"),
+                PageRequest("POST", "/sso/me", "17", form={"user": "alice"}),
+            )
+
+        dialogue = ScriptedDialogue(answers=[browser])
+        assert completed(dialogue.ask(BrowserVisit(serve))) == Identity("alice")
+
+    def test_a_browser_that_stays_away_is_a_client_that_went_away(self) -> None:
+        async def serve(request: PageRequest) -> Page:
+            return HTMLPage("Who are you?")
+
+        with pytest.raises(LoginAborted):
+            completed(visit(BrowserVisit(serve), PageRequest("GET", "/sso/login", "17")))
 
 
 class OutcomesTests(unittest.TestCase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from unittest import TestCase
 
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from anyvpn.errors import MalformedMessage, MessageTooLarge, PeerError
 from anyvpn.model.authentication import ClientMessage, ClientMessageKind
-from anyvpn.wire.forms import is_xml, read_form_message, write_form_message
+from anyvpn.wire.forms import is_xml, read_form_message, read_parameters, write_form_message
 from tests.wire.captured import client_bodies
 from tests.wire.texts import field_names, xml_text
 
@@ -147,3 +148,22 @@ class FormBodyTests(TestCase):
             except PeerError:
                 continue
             self.assertLessEqual(len(shorter.answers), len(message.answers))
+
+
+class ParameterTests(TestCase):
+    """What browsers bring along."""
+
+    def test_they_are_decoded(self) -> None:
+        found = read_parameters(b"code=a%2Bb+c&state=&name=%C3%A4%0D%0A")
+        self.assertEqual(found, {"code": "a+b c", "state": "", "name": "ä\r\n"})
+        self.assertEqual(read_parameters(b""), {})
+
+    def test_what_is_ambiguous_or_unreadable_is_refused(self) -> None:
+        for encoded in (b"a=1&a=2", b"a=1&a=1", b"a=%ff", b"\xff", b"&a=" * 65):
+            with self.assertRaises(MalformedMessage, msg=encoded[:20]):
+                read_parameters(encoded)
+
+    @given(st.binary(max_size=200))
+    def test_nothing_else_is_raised(self, encoded: bytes) -> None:
+        with contextlib.suppress(PeerError):
+            read_parameters(encoded)
