@@ -180,24 +180,24 @@ class Servers:
         """Let all connections go that nobody uses."""
         with self._lock:
             self._is_closed = True
-            idle = [each for waiting in self._idle.values() for _, each in waiting]
-            for waiting in self._idle.values():
-                waiting.clear()
-        for connection in idle:
-            _unbind(connection)
+        for server in self._settings.servers:
+            self._let_go(server)
 
     # --- one server ---------------------------------------------------------------------------
 
     def _run_at(
         self, server: ServerAddress, work: Work, task: Callable[[Connection], Result]
     ) -> Result:
-        while (kept := self._take(server)) is not None:
+        kept = self._take(server)
+        if kept is not None:
             try:
                 return self._run_with(server, kept, work, task)
             except ServerFailed:
                 if work.is_over:
                     raise
-                # It was closed while nobody used it, so nothing is known of the server yet
+                # Nothing is known of the server yet but that what it was reached by is no good:
+                # closed while nobody used it, or leading nowhere since it was switched off
+                self._let_go(server)
         return self._run_with(server, self._open(server, work), work, task)
 
     def _run_with(
@@ -265,6 +265,15 @@ class Servers:
                 return
         _unbind(raw)
 
+    def _let_go(self, server: ServerAddress) -> None:
+        """Close the connections to it that nobody uses."""
+        with self._lock:
+            waiting = self._idle[server]
+            unused = [each for _, each in waiting]
+            waiting.clear()
+        for each in unused:
+            _unbind(each)
+
     # --- which of them ------------------------------------------------------------------------
 
     def _in_turn(self) -> list[ServerAddress]:
@@ -280,10 +289,7 @@ class Servers:
         with self._lock:
             is_new = server not in self._failed_at_s
             self._failed_at_s[server] = time.monotonic()
-            stale = [each for _, each in self._idle[server]]
-            self._idle[server].clear()
-        for each in stale:
-            _unbind(each)
+        self._let_go(server)
         if is_new:
             log.warn(
                 "The directory server {server} has failed: {problem}",

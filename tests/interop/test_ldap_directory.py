@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -253,6 +255,38 @@ class PasswordChangeTests(LDAPCase):
         assert await self.refusal("expired") == "the password has expired"
 
 
+class Relay:
+    """Hands everything on between any number of connections and the directory, until it is off."""
+
+    def __init__(self) -> None:
+        self.is_off = threading.Event()
+        self._listening = socket.create_server((ADDRESS, 0))
+        self._open = [self._listening]
+        self.url = f"ldaps://{ADDRESS}:{self._listening.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        for each in self._open:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                front, _ = self._listening.accept()
+                back = socket.create_connection((ADDRESS, Site.slapd.tls_port))
+                self._open += [front, back]
+                for ends in ((front, back), (back, front)):
+                    threading.Thread(target=self._hand_on, args=ends, daemon=True).start()
+
+    def _hand_on(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(4096):
+                if not self.is_off.is_set():
+                    sink.sendall(data)
+
+
 class ServerTests(LDAPCase):
     def serve(self, handle: Callable[[socket.socket], None]) -> str:
         """A server that does what a test wants with each connection."""
@@ -270,6 +304,12 @@ class ServerTests(LDAPCase):
         threading.Thread(target=accept, daemon=True).start()
         self.addCleanup(listening.close)
         return f"ldap://{ADDRESS}:{listening.getsockname()[1]}"
+
+    def relay(self) -> Relay:
+        """Something between us and the directory that may fall silent."""
+        made = Relay()
+        self.addCleanup(made.close)
+        return made
 
     async def test_the_next_server_is_asked(self) -> None:
         down = f"ldaps://{ADDRESS}:{free_port()}"
@@ -360,6 +400,23 @@ class ServerTests(LDAPCase):
         Site.slapd.stop()
         Site.slapd.start()
         assert (await made.authenticate(ScriptedDialogue(answers=(alice,)))).user == "alice"
+
+    async def test_a_server_that_was_switched_off_costs_its_time_once(self) -> None:
+        """Nothing tells then that the connections to it are no good any more."""
+        good = Site.settings().servers[0]
+        relay = self.relay()
+        made = self.make(servers=(relay.url, good), time_s=1.0, connect_time_s=0.5)
+        alice = {"username": "alice", "password": PASSWORD}
+        logins = [
+            Deferred.fromCoroutine(made.authenticate(ScriptedDialogue(answers=(alice,))))
+            for _ in range(8)
+        ]
+        for each in logins:
+            await each
+        relay.is_off.set()
+        begun_s = time.monotonic()
+        assert (await made.authenticate(ScriptedDialogue(answers=(alice,)))).user == "alice"
+        assert time.monotonic() - begun_s < 3
 
     async def test_after_its_end_nobody_gets_in(self) -> None:
         made = self.make()
