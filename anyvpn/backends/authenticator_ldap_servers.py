@@ -9,8 +9,8 @@ import math
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -203,22 +203,19 @@ class Servers:
     def _run_with(
         self, server: ServerAddress, raw: Any, work: Work, task: Callable[[Connection], Result]
     ) -> Result:
-        work.uses(raw)
         is_good = False
         try:
-            result = task(Connection(raw, self._settings))
+            with _failures_in_words():
+                work.uses(raw)
+                result = task(Connection(raw, self._settings))
             is_good = True
             return result
-        except (AnyvpnError, ServerFailed):
-            raise
-        except Exception as error:  # whatever the library lets out when a server sends nonsense
-            raise _failed(error) from None
         finally:
             self._give_back(server, raw, is_good=is_good and not work.is_over)
 
     def _open(self, server: ServerAddress, work: Work) -> Any:
         own = self._settings
-        try:
+        with _failures_in_words():
             raw = ldap3.Connection(
                 ldap3.Server(
                     server.host,
@@ -234,17 +231,17 @@ class Servers:
                 receive_timeout=math.ceil(own.time_s),  # it packs whole numbers only
                 auto_range=False,
             )
-            work.uses(raw)
-            raw.open(read_server_info=False)
-            if not server.tls and not own.plaintext:
-                raw.start_tls(read_server_info=False)
-                if not raw.tls_started:
-                    raise ServerFailed("it does not begin TLS")
-            raw.socket.settimeout(own.time_s)
-        except (AnyvpnError, ServerFailed):
-            raise
-        except Exception as error:  # likewise
-            raise _failed(error) from None
+            try:
+                work.uses(raw)
+                raw.open(read_server_info=False)
+                if not server.tls and not own.plaintext:
+                    raw.start_tls(read_server_info=False)
+                    if not raw.tls_started:
+                        raise ServerFailed("it does not begin TLS")
+                raw.socket.settimeout(own.time_s)
+            except BaseException:
+                _unbind(raw)
+                raise
         return raw
 
     def _take(self, server: ServerAddress) -> Any:
@@ -363,7 +360,8 @@ class Connection:
         _, result, response, _ = done
         code = int(result["result"])
         if code in _TRY_ANOTHER:
-            raise ServerFailed(f"{result['description']} {result['message']}".rstrip())
+            said = f"{result['description']} {result['message'] or ''}"
+            raise ServerFailed(printable(said)[:200])
         entries = tuple(each for each in response or () if each.get("type") == "searchResEntry")
         controls = {
             oid: each["value"]
@@ -376,10 +374,17 @@ class Connection:
         return Reply(code, str(result["description"]), message, entries, controls)
 
 
-def _failed(error: Exception) -> ServerFailed:
-    said = printable(str(error)) or type(error).__name__
-    # of a certificate that does not fit it shows all, and says why at the end
-    return ServerFailed(said if len(said) < 300 else f"{said[:100]} ... {said[-200:]}")
+@contextmanager
+def _failures_in_words() -> Iterator[None]:
+    try:
+        yield
+    except (AnyvpnError, ServerFailed):
+        raise
+    except Exception as error:  # whatever the library lets out when a server sends nonsense
+        said = printable(str(error)) or type(error).__name__
+        # of a certificate that does not fit it shows all, and says why at the end
+        said = said if len(said) < 300 else f"{said[:100]} ... {said[-200:]}"
+        raise ServerFailed(said) from None
 
 
 def _unbind(raw: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
 import threading
 import time
@@ -334,6 +335,23 @@ class ServerTests(LDAPCase):
             own = {"plaintext": True, "time_s": 0.3, "connect_time_s": 0.3}
             assert (await self.login("alice", servers=(bad, good), **own)).user == "alice"
             assert "no directory server can be used" in await self.failure(servers=(bad,), **own)
+
+    async def test_a_server_that_will_not_begin_tls_is_let_go(self) -> None:
+        ends: list[bytes] = []
+
+        def refuse(connection: socket.socket) -> None:
+            asked = connection.recv(4096)
+            answer = asked[2 : 4 + asked[3]] + b"\x78\x07\x0a\x01\x02\x04\x00\x04\x00"
+            connection.sendall(bytes((0x30, len(answer))) + answer)
+            connection.settimeout(2.0)
+            with contextlib.suppress(TimeoutError):
+                ends.append(connection.recv(4096))
+
+        gc.disable()  # which would let go sometime
+        self.addCleanup(gc.enable)
+        assert "startTLS failed" in await self.failure(servers=(self.serve(refuse),))
+        await pause(0.2)
+        assert ends, "the connection is still open"
 
     async def test_a_server_that_dribbles_is_given_up(self) -> None:
         """Each byte comes in time, and the answer never ends."""
