@@ -18,13 +18,9 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
+from anyvpn.backends.authenticator_ldap_connection import ConnectionSettings, read_server
 from anyvpn.backends.authenticator_ldap_directory import Directory, Found, Layout
-from anyvpn.backends.authenticator_ldap_servers import (
-    ConnectionSettings,
-    Servers,
-    Work,
-    read_server,
-)
+from anyvpn.backends.authenticator_ldap_servers import Servers, Work
 from anyvpn.errors import BackendFailed, ConfigurationError, LoginRejected
 from anyvpn.interfaces import IAuthenticator, IDialogue
 from anyvpn.model.authentication import Field, Form, Identity

@@ -15,13 +15,13 @@ from ldap3.core.exceptions import LDAPInvalidDnError
 from ldap3.utils.conv import escape_filter_chars
 from ldap3.utils.dn import escape_rdn, parse_dn
 
+from anyvpn.backends.authenticator_ldap_connection import Connection, Reply
 from anyvpn.backends.authenticator_ldap_policy import (
     POLICY_REQUEST,
     REASONS,
     PasswordState,
     refusal_reason,
 )
-from anyvpn.backends.authenticator_ldap_servers import Connection, Reply
 from anyvpn.errors import BackendFailed, LoginRejected
 from anyvpn.model.authentication import Identity
 from anyvpn.model.credentials import Credentials, read_name

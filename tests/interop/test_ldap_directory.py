@@ -353,6 +353,31 @@ class ServerTests(LDAPCase):
         await pause(0.2)
         assert ends, "the connection is still open"
 
+    async def test_referrals_lead_to_servers_with_tls_alone(self) -> None:
+        """Whoever searches has a password, which another server is told, too."""
+        heard: list[bytes] = []
+        elsewhere = self.serve(lambda each: heard.append(each.recv(4096)))
+        Site.slapd.add(
+            f"dn: ou=elsewhere,{SUFFIX}\nobjectClass: referral\nobjectClass: extensibleObject\n"
+            f"ou: elsewhere\nref: {elsewhere}/ou=elsewhere,{SUFFIX}\n"
+        )
+        below = f"ou=people,ou=elsewhere,{SUFFIX}"
+        own = {"base": below, "referrals": True}
+        assert "cannot search for a user: referral" in await self.failure(**own)
+        assert not heard
+        assert "session terminated" in await self.failure(**own, plaintext=True)
+        assert SERVICE_PASSWORD.encode() in heard[0]
+
+    async def test_entries_of_other_servers_are_found_when_they_shall(self) -> None:
+        Site.slapd.add(
+            f"dn: ou=other,{SUFFIX}\nobjectClass: referral\nobjectClass: extensibleObject\n"
+            f"ou: other\nref: {Site.settings().servers[0]}/{SUFFIX}\n"
+        )
+        other = f"ou=people,ou=other,{SUFFIX}"
+        assert (await self.login("alice", base=other, referrals=True)).user == "alice"
+        said = await error_of(self.login("alice", base=other), BackendFailed)
+        assert "cannot search for a user: referral" in str(said)
+
     async def test_a_server_that_dribbles_is_given_up(self) -> None:
         """Each byte comes in time, and the answer never ends."""
 
