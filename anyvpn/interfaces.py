@@ -7,7 +7,7 @@ docstring; anything else costs the login or the session in question only, and is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from zope.interface import Attribute, Interface
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from anyvpn.model.authentication import Answer, Identity, LoginRequest, Question, Step
     from anyvpn.model.channels import ChannelName, DTLSChannel, PeerPath
     from anyvpn.model.client_profile import ClientProfile
+    from anyvpn.model.downloads import Download
     from anyvpn.model.events import Counters, Event
     from anyvpn.model.group_policy import GroupPolicy, Network, PolicyLayer
     from anyvpn.model.liveness import ChannelActivity
@@ -50,6 +51,14 @@ class IAuthenticator(Interface):
 
         Raises LoginRejected (the text is for the log), BackendFailed.
         """
+
+
+class IPublisher(Interface):
+    """An authenticator that has something for everybody to read, such as its metadata."""
+
+    documents: Mapping[str, Download] = Attribute(
+        "Path on the VPN port, below one of model.browser_pages.PAGE_TREES, to what stands there."
+    )
 
 
 class IResponder(Interface):

@@ -104,7 +104,7 @@ class LoginDesk:
         self._certificate_hash = certificate_hash
         self._tell = tell
         self._random = random
-        self.browsers = BrowserDesk(admission, random)
+        self.browsers = BrowserDesk(admission, random, settings.documents)
         self._groups = Groups(settings.profiles, settings.default_profile)
         self._logins: dict[str, Login] = {}
         self._pending: Counter[str] = Counter()

@@ -15,7 +15,7 @@ Source: protocol reference, sections 2.8 and 3.11.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from html import escape
 from http import HTTPStatus
 from urllib.parse import quote
@@ -43,6 +43,7 @@ from anyvpn.model.browser_pages import (
     PageRequest,
     Redirect,
 )
+from anyvpn.model.downloads import Download
 from anyvpn.wire.browser_token import NONCE_BYTES, read_exchange_key, seal_browser_token
 from anyvpn.wire.cookies import read_cookies, write_set_cookie
 from anyvpn.wire.forms import read_parameters
@@ -83,9 +84,15 @@ _SHUT_OUT = "Too many logins have failed. Please try again later."
 class BrowserDesk:
     """All visits of browsers that logins wait for."""
 
-    def __init__(self, admission: Admission, random: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        admission: Admission,
+        random: Callable[[int], bytes],
+        documents: Mapping[str, Download],
+    ) -> None:
         self._admission = admission
         self._random = random
+        self._documents = documents
         self._visits: dict[str, Visit] = {}
 
     def __len__(self) -> int:
@@ -134,6 +141,8 @@ class BrowserDesk:
         if path == FINAL_PATH:
             has_failed = read_cookies(request.all("Cookie")).get(ERROR_COOKIE)
             return _page(_FAILED if has_failed else _DONE)
+        if path in self._documents and request.method in ("GET", "HEAD"):
+            return _document(self._documents[path])
         if request.method not in ("GET", "POST"):
             return _page("There is nothing of this kind here.", 405)
         asked = _read(request, path)
@@ -294,6 +303,11 @@ def _page(text: str, status: int = 200, address: str = "") -> Response:
 def _html(html: str, status: int, *cookies: str) -> Response:
     headers = ((b"Content-Type", b"text/html; charset=utf-8"), *_HEADERS, *_set(cookies))
     return Response(status, html.encode("utf-8", "replace"), headers, _reason(status))
+
+
+def _document(document: Download) -> Response:
+    headers = ((b"Content-Type", document.content_type.encode("ascii")), *_HEADERS)
+    return Response(200, document.content, headers, _reason(200))
 
 
 def _redirect(address: str, *cookies: str) -> Response:

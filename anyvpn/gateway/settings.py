@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -15,6 +16,7 @@ from anyvpn.interfaces import (
     ISessionStore,
 )
 from anyvpn.model.connection_profile import ConnectionProfile
+from anyvpn.model.downloads import Download
 
 # Ours: forward secrecy and AEAD only; AES first, it is what gateways have in hardware
 DEFAULT_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -114,6 +116,8 @@ class GatewaySettings:
     profile_provider: IProfileProvider
     sessions: ISessionStore
     listeners: tuple[IEventListener, ...]
+    documents: Mapping[str, Download] = field(default_factory=dict)
+    """What authenticators publish, by its path."""
     dtls: DTLSSettings = field(default_factory=DTLSSettings)
     limits: Limits = field(default_factory=Limits)
     shutdown: ShutdownBehaviour = ShutdownBehaviour.RESUME

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from traceback import extract_tb
 from typing import Any
 
 import attrs
 
 from anyvpn.errors import ConfigurationError
+from anyvpn.interfaces import IPublisher
+from anyvpn.model.downloads import Download
 from anyvpn.tap.config import ChosenBackend, Draft
 from anyvpn.tap.config_positions import KeyPath
 from anyvpn.tap.config_structure import Problem, Reference, did_you_mean
@@ -21,6 +23,19 @@ def make_backends(draft: Draft, reactor: object) -> dict[KeyPath, Any]:
     for path in draft.chosen:
         maker.make(path)
     return {path: maker.made[path] for path in draft.chosen if maker.made.get(path) is not None}
+
+
+def published_documents(draft: Draft, built: Mapping[KeyPath, Any]) -> dict[str, Download]:
+    """What backends have for everybody to read; the draft gets what stands in the same place."""
+    found: dict[str, tuple[KeyPath, Download]] = {}
+    for path, backend in built.items():
+        publisher = IPublisher(backend, None)
+        for where, document in publisher.documents.items() if publisher is not None else ():
+            first, there = found.setdefault(where, (path, document))
+            if there != document:
+                text = f"publishes {where}, where {'.'.join(map(str, first))} publishes another"
+                draft.problems.append(Problem(path, text))
+    return {where: document for where, (_, document) in found.items()}
 
 
 class _Maker:

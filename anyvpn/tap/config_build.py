@@ -20,8 +20,9 @@ from anyvpn.gateway.settings import (
 from anyvpn.gateway.tls_contexts import ServerContexts
 from anyvpn.interfaces import ITunBackend
 from anyvpn.model.connection_profile import ConnectionProfile
+from anyvpn.model.downloads import Download
 from anyvpn.tap.config import Draft, read_draft
-from anyvpn.tap.config_backends import make_backends
+from anyvpn.tap.config_backends import make_backends, published_documents
 from anyvpn.tap.config_checks import check, default_profile_name, dtls_port, listen_addresses
 from anyvpn.tap.config_positions import KeyPath
 from anyvpn.tap.config_structure import Problem
@@ -59,6 +60,7 @@ def load_gateway(file: Path, reactor: Reactor) -> LoadedGateway:
     draft.problems += check(draft, reactor)
     contexts = _make_contexts(draft)
     built = make_backends(draft, reactor)
+    documents = published_documents(draft, built)
     if draft.problems:
         raise draft.document.error(draft.problems)
     assert contexts is not None
@@ -72,6 +74,7 @@ def load_gateway(file: Path, reactor: Reactor) -> LoadedGateway:
             draft,
             built,
             gateway,
+            documents,
             DTLSSettings(dtls.enabled, port, dtls.psk, dtls.legacy, dtls.verify_hellos),
         ),
         contexts=contexts,
@@ -86,7 +89,11 @@ def load_gateway(file: Path, reactor: Reactor) -> LoadedGateway:
 
 
 def _settings(
-    draft: Draft, built: Mapping[KeyPath, Any], gateway: GatewayTable, dtls: DTLSSettings
+    draft: Draft,
+    built: Mapping[KeyPath, Any],
+    gateway: GatewayTable,
+    documents: Mapping[str, Download],
+    dtls: DTLSSettings,
 ) -> GatewaySettings:
     profiles = draft.tables_below("connection_profiles", ConnectionProfileTable)
     limits = _table(draft, "limits", LimitsTable)
@@ -105,6 +112,7 @@ def _settings(
         profile_provider=built["profiles",],
         sessions=built["sessions",],
         listeners=tuple(each for path, each in built.items() if path[0] == "listeners"),
+        documents=documents,
         dtls=dtls,
         limits=Limits(**{each.name: getattr(limits, each.name) for each in fields(Limits)}),
         shutdown=ShutdownBehaviour(gateway.shutdown),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
 import trustme
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -38,6 +40,7 @@ from anyvpn.model.authentication import (
     LoginStep,
 )
 from anyvpn.model.channels import PeerPath
+from anyvpn.model.downloads import Download
 from anyvpn.model.events import EventKind
 from anyvpn.packets.engine import PythonPacketEngine
 from anyvpn.testing.memory_channels import MemoryDatagrams
@@ -242,6 +245,7 @@ class GatewayCase(SynchronousTestCase):
 
     limits = Limits(hellos_per_address_per_s=1000.0)
     dtls = DTLSSettings(port=4443)
+    documents: Mapping[str, Download] = MappingProxyType({})
     shutdown = ShutdownBehaviour.RESUME
     client_certificates = False
     profiles: tuple[ProfileBinding, ...] = (profile("Staff"),)
@@ -274,6 +278,7 @@ class GatewayCase(SynchronousTestCase):
             profile_provider=self.client_profiles,
             sessions=self.store,
             listeners=self.listeners,
+            documents=self.documents,
             dtls=self.dtls,
             limits=self.limits,
             shutdown=self.shutdown,

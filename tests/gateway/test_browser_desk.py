@@ -7,7 +7,7 @@ import html
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -39,6 +39,7 @@ from anyvpn.model.browser_pages import (
     Redirect,
 )
 from anyvpn.model.connection_profile import ConnectionProfile
+from anyvpn.model.downloads import Download
 from anyvpn.model.events import EventKind
 from anyvpn.wire.authentication import read_gateway_message, write_client_message
 from anyvpn.wire.browser_token import open_browser_token, public_der
@@ -414,6 +415,25 @@ class PageTests(BrowserCase):
         assert client.login_step is not None
         assert client.login_step.opaque is not None
         return client.login_step.opaque.handle
+
+
+class DocumentTests(BrowserCase):
+    documents: ClassVar = {"/sso/metadata": Download("application/xml", b"<metadata/>")}
+
+    def test_what_authenticators_publish_is_for_everybody(self) -> None:
+        for target in ("/sso/metadata", "/sso/metadata?x=y"):
+            answer = self.client().request("GET", target)
+            self.assertEqual((answer.status, answer.body), (200, b"<metadata/>"))
+            self.assertEqual(answer.first("Content-Type"), "application/xml")
+            self.assert_shut(answer)
+        answer = self.client().request("HEAD", "/sso/metadata")
+        self.assertEqual((answer.status, answer.body), (200, b""))
+
+    def test_it_is_there_to_read_and_nothing_else(self) -> None:
+        self.assertEqual(self.client().request("PUT", "/sso/metadata").status, 405)
+        self.assertEqual(self.client().get("/sso/metadata/more").status, 404)
+        answer = self.client().request("POST", "/sso/metadata", FORM, b"x=y")
+        self.assertIn(b"This login is over", answer.body)
 
 
 class ShutOutTests(BrowserCase):

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
+from zope.interface import implementer
+
+from anyvpn.interfaces import IPublisher
+from anyvpn.model.downloads import Download
+from anyvpn.tap.config_backends import published_documents
 from tests.tap.set_up import ConfigurationCase
 
 TWO = """
@@ -73,3 +81,32 @@ class ReferenceTests(ConfigurationCase):
         assert "authenticators.laptops: needs client_ca in [tls]" in self.only_problem()
         self.change("[tls]", '[tls]\nclient_ca = "ca.pem"')
         self.set_up.load()
+
+
+@implementer(IPublisher)
+class Publisher:
+    def __init__(self, **documents: str) -> None:
+        self.documents = {
+            f"/sso/{name}": Download("text/plain", text.encode())
+            for name, text in documents.items()
+        }
+
+
+class DocumentTests:
+    def published(self, *backends: object) -> tuple[dict[str, Download], list[Any]]:
+        draft: Any = SimpleNamespace(problems=[])
+        made = {("authenticators", f"n{number}"): each for number, each in enumerate(backends)}
+        return published_documents(draft, made), draft.problems
+
+    def test_all_that_backends_publish_is_found(self) -> None:
+        found, problems = self.published(Publisher(a="one"), object(), Publisher(b="two", a="one"))
+        assert {where: each.content for where, each in found.items()} == {
+            "/sso/a": b"one",
+            "/sso/b": b"two",
+        }
+        assert not problems
+
+    def test_two_things_in_one_place_are_a_problem(self) -> None:
+        _, [problem] = self.published(Publisher(a="one"), Publisher(a="two"))
+        assert problem.path == ("authenticators", "n1")
+        assert problem.text == "publishes /sso/a, where authenticators.n0 publishes another"
