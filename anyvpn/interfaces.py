@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from anyvpn.model.events import Counters, Event
     from anyvpn.model.group_policy import GroupPolicy, Network, PolicyLayer
     from anyvpn.model.liveness import ChannelActivity
+    from anyvpn.model.packet_filter import FilterRule
     from anyvpn.model.session import SessionRecord
     from anyvpn.model.tunnel_settings import Lease
 
@@ -246,8 +247,13 @@ class IPacketEngine(Interface):
         networks: Sequence[Network],
         mtu_bytes: int,
         observer: IPacketObserver,
+        *,
+        filters: Sequence[FilterRule] = (),
     ) -> None:
-        """Begin to route packets to and from these addresses (and networks behind the client)."""
+        """Begin to route packets to and from these addresses (and networks behind the client).
+
+        `filters` are kept to as model/packet_filter.py has it; without any, everything passes.
+        """
 
     def replace_channel(
         tunnel_id: int, name: ChannelName, channel: ICSTPStream | DTLSChannel | None

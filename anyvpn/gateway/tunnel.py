@@ -100,7 +100,10 @@ class Tunnel:
         # A client that comes back, or takes new keys, is as idle as it was
         self._data_at_s = parts.reactor.seconds() - session.idle_s
         tunnel_id = session.tunnel_id
-        parts.engine.attach(tunnel_id, settings.lease, (), settings.mtu_bytes, self)
+        filters = session.record.policy.filters
+        parts.engine.attach(
+            tunnel_id, settings.lease, (), settings.mtu_bytes, self, filters=filters
+        )
         if self._dtls is not None:
             parts.door.expect(self._dtls.identifier, self, self._peer)
         self._tell(

@@ -48,6 +48,7 @@ class Counters:
     dropped_malformed: int = 0
     dropped_queue_full: int = 0
     dropped_unroutable: int = 0
+    dropped_filtered: int = 0
     data_at_s: float = 0.0
 
     def plus(self, other: Counters) -> Counters:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from types import MappingProxyType
 
+from anyvpn.model.packet_filter import FilterRule, check_rules
+
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
@@ -44,7 +46,8 @@ class GroupPolicy:
     bounds the outer link; 0 leaves it to client and path. No `split_include` at all sends
     everything through the tunnel. `address_pools` names pools of the address allocator, all
     of them when empty; `ipv4_address` and `ipv6_address` are wanted before any of a pool.
-    `proxy` maps names of PROXY_SETTINGS to what browsers are told.
+    `proxy` maps names of PROXY_SETTINGS to what browsers are told. `filters` say which packets
+    pass, all of them without any rule (packet_filter.py).
     """
 
     name: str = "default"
@@ -76,6 +79,7 @@ class GroupPolicy:
     proxy: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
     dynamic_split_include: tuple[str, ...] = ()
     dynamic_split_exclude: tuple[str, ...] = ()
+    filters: tuple[FilterRule, ...] = ()
 
     def __post_init__(self) -> None:
         for name in (
@@ -101,6 +105,7 @@ class GroupPolicy:
                     f"compression: {encoding!r} is not one of {', '.join(COMPRESSIONS)}"
                 )
         check_proxy(self.proxy)
+        check_rules(self.filters)
 
 
 @dataclass(frozen=True, slots=True)

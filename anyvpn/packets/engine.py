@@ -22,6 +22,7 @@ from anyvpn.model.channels import ChannelName, DTLSChannel, PeerPath
 from anyvpn.model.events import Counters
 from anyvpn.model.group_policy import Network
 from anyvpn.model.liveness import ChannelActivity
+from anyvpn.model.packet_filter import FilterRule
 from anyvpn.model.tunnel_settings import Lease
 from anyvpn.packets.channels import DatagramSender, LiveCSTPChannel, LiveDTLSChannel
 from anyvpn.packets.offload import merge_segments, split_super_packets
@@ -106,10 +107,12 @@ class PythonPacketEngine:
         networks: Sequence[Network],
         mtu_bytes: int,
         observer: IPacketObserver,
+        *,
+        filters: Sequence[FilterRule] = (),
     ) -> None:
         """Begin to route packets to and from these addresses."""
         self.detach(tunnel_id)
-        tunnel = Tunnel(tunnel_id, lease, networks, mtu_bytes, observer)
+        tunnel = Tunnel(tunnel_id, lease, networks, mtu_bytes, observer, filters=filters)
         self._tunnels[tunnel_id] = tunnel
         self._routes.add(tunnel, lease.addresses, tunnel.networks)
 
@@ -198,7 +201,7 @@ class PythonPacketEngine:
         if tunnel.detached:
             return
         answers: list[bytes] = []
-        self._guard(tunnel, lambda: answers.extend(tunnel.send(packets, now_s)))
+        self._guard(tunnel, lambda: answers.extend(tunnel.forward(packets, now_s)))
         if answers:
             self._answer(answers, now_s)
 

@@ -9,8 +9,10 @@ from anyvpn.errors import CompressionError
 from anyvpn.interfaces import IPacketObserver
 from anyvpn.model.events import Counters
 from anyvpn.model.group_policy import Network
+from anyvpn.model.packet_filter import FilterRule
 from anyvpn.model.tunnel_settings import Lease
 from anyvpn.packets.channels import LiveCSTPChannel, LiveDTLSChannel
+from anyvpn.packets.filtering import PacketFilter
 from anyvpn.packets.path_mtu import Answer, Fragments, too_big
 from anyvpn.packets.routing import Sources, source_in
 from anyvpn.wire.compression import Expander
@@ -37,10 +39,12 @@ class Tunnel:
     __slots__ = (
         "_answers_left",
         "_answers_second",
+        "_filter",
         "_waiting",
         "cstp",
         "data_at_s",
         "detached",
+        "dropped_filtered",
         "dropped_malformed",
         "dropped_queue_full",
         "dropped_spoofed",
@@ -65,6 +69,8 @@ class Tunnel:
         networks: Sequence[Network],
         mtu_bytes: int,
         observer: IPacketObserver,
+        *,
+        filters: Sequence[FilterRule] = (),
     ) -> None:
         self.identifier = identifier
         self.lease = lease
@@ -78,8 +84,9 @@ class Tunnel:
         self.received_packets = self.received_bytes = 0
         self.sent_packets = self.sent_bytes = 0
         self.dropped_spoofed = self.dropped_malformed = 0
-        self.dropped_queue_full = self.dropped_unroutable = 0
+        self.dropped_queue_full = self.dropped_unroutable = self.dropped_filtered = 0
         self.data_at_s = 0.0
+        self._filter = PacketFilter(filters) if filters else None
         self._waiting: deque[bytes] = deque()
         self._answers_second = 0
         self._answers_left = MTU_ANSWERS_PER_S
@@ -95,10 +102,23 @@ class Tunnel:
             dropped_malformed=self.dropped_malformed,
             dropped_queue_full=self.dropped_queue_full,
             dropped_unroutable=self.dropped_unroutable,
+            dropped_filtered=self.dropped_filtered,
             data_at_s=self.data_at_s,
         )
 
+    def _passing(self, packets: list[bytes], now_s: float, *, from_client: bool) -> list[bytes]:
+        if self._filter is None:
+            return packets
+        passing = self._filter.passing(packets, now_s, from_client=from_client)
+        self.dropped_filtered += len(packets) - len(passing)
+        return passing
+
     # --- to the client --------------------------------------------------------------------------
+
+    def forward(self, packets: list[bytes], now_s: float) -> list[bytes]:
+        """Send those packets that may come to the client; gives what `send` gives."""
+        packets = self._passing(packets, now_s, from_client=False)
+        return self.send(packets, now_s) if packets else []
 
     def send(self, packets: list[bytes], now_s: float) -> list[bytes]:
         """Send packets to the client; gives what their senders must be told (ICMP packets)."""
@@ -190,6 +210,7 @@ class Tunnel:
         """Those packets that the client may send, counted."""
         if not self.sources.hold_all(packets):
             packets = [packet for packet in packets if self._accepts(packet)]
+        packets = self._passing(packets, now_s, from_client=True)
         if packets:
             self.data_at_s = now_s
             self.received_packets += len(packets)

@@ -20,6 +20,7 @@ from anyvpn.model.channels import (
     RecordKeys,
     Suite,
 )
+from anyvpn.model.packet_filter import FilterRule
 from anyvpn.model.tunnel_settings import Lease
 from anyvpn.testing.inner_packets import ANYWHERE, ipv4_packet
 from anyvpn.testing.memory_channels import MemoryCSTPStream
@@ -73,9 +74,18 @@ class InnerClient:
         """Its IPv4 address."""
         return self.lease.addresses[0].packed
 
-    def attach(self, networks: Sequence[IPv4Network] = ()) -> None:
+    @property
+    def ipv6(self) -> bytes:
+        """Its IPv6 address."""
+        return self.lease.addresses[1].packed
+
+    def attach(
+        self, networks: Sequence[IPv4Network] = (), filters: Sequence[FilterRule] = ()
+    ) -> None:
         """Become a tunnel with a CSTP channel."""
-        self._engine.attach(self.number, self.lease, networks, MTU_BYTES, self.observer)
+        self._engine.attach(
+            self.number, self.lease, networks, MTU_BYTES, self.observer, filters=filters
+        )
         self._engine.replace_channel(self.number, CSTP, self.stream)
 
     def open_dtls(self, early_packets: Sequence[bytes] = ()) -> None:

@@ -20,6 +20,7 @@ from anyvpn.testing.inner_client import (
 from anyvpn.testing.inner_packets import ANYWHERE, ipv4_packet, ipv6_packet
 from anyvpn.testing.memory_channels import MemoryCSTPStream
 from anyvpn.testing.packet_engine_channels import PacketEngineChannelsContract
+from anyvpn.testing.packet_filter_contract import PacketFilterContract
 from anyvpn.wire.cstp import PacketKind, frame_data, frame_packet
 
 # Ours
@@ -27,7 +28,7 @@ MOST_WAITING_PACKETS = 1024
 """More than any engine lets wait for one congested channel."""
 
 
-class PacketEngineContract(PacketEngineChannelsContract):
+class PacketEngineContract(PacketEngineChannelsContract, PacketFilterContract):
     """Mix it into a TestCase and fill the hooks in."""
 
     # --- what goes where ------------------------------------------------------------------------

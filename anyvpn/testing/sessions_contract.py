@@ -20,6 +20,7 @@ from anyvpn.errors import BackendFailed
 from anyvpn.interfaces import ISessionStore
 from anyvpn.model.authentication import Identity
 from anyvpn.model.group_policy import GroupPolicy
+from anyvpn.model.packet_filter import TCP, Direction, FilterRule
 from anyvpn.model.session import (
     Connected,
     Dormant,
@@ -68,6 +69,10 @@ FULL = SessionRecord(
         rekey_s=0.5,
         proxy=MappingProxyType({"MSIE-Proxy-Server": "proxy.example:3128"}),
         dynamic_split_include=("example.org",),
+        filters=(
+            FilterRule(True, Direction.BOTH, TCP, IPv4Network("10.0.0.0/8"), ((1, 2), (443, 443))),
+            FilterRule(False, client_network=IPv6Network("fd00::/64")),
+        ),
     ),
     granted_at_s=1_700_000_000.123456,
     state=STATES[2],

@@ -77,7 +77,7 @@ class LineTests(unittest.TestCase):
         assert len(line) < 2 * LONGEST_TEXT
 
     def test_end_has_counters_and_durations(self) -> None:
-        counters = Counters(1, 2, 3, 4, 5, 6, 7, 8, 9.0)
+        counters = Counters(1, 2, 3, 4, 5, 6, 7, 8, 9, 10.0)
         lines = lines_of(
             Event(EventKind.LOGIN_SUCCEEDED, 100.0, session_id=7),
             Event(EventKind.TUNNEL_OPENED, 110.0, session_id=7),
@@ -90,7 +90,7 @@ class LineTests(unittest.TestCase):
         assert lines[2] == (
             "tunnel_closed session=7 duration_s=20 received_packets=1 received_bytes=2 "
             "sent_packets=3 sent_bytes=4 dropped_spoofed=5 dropped_malformed=6 "
-            "dropped_queue_full=7 dropped_unroutable=8"
+            "dropped_queue_full=7 dropped_unroutable=8 dropped_filtered=9"
         )
         assert lines[4:] == [
             "tunnel_closed session=7 duration_s=1",
