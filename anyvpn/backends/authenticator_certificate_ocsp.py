@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
-from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -14,22 +12,11 @@ from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.defer import TimeoutError as NotInTime
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.python.failure import Failure
-from twisted.web.client import (
-    Agent,
-    FileBodyProducer,
-    HTTPConnectionPool,
-    ResponseDone,
-    ResponseNeverReceived,
-)
-from twisted.web.http_headers import Headers
 
 from anyvpn.backends.authenticator_certificate_extensions import extension_in
 from anyvpn.backends.authenticator_certificate_signatures import signature_problem
+from anyvpn.backends.http_client import HTTPClient, HTTPFailed
 from anyvpn.errors import LoginRejected
 
 # Ours
@@ -50,9 +37,8 @@ class Responder:
     """One HTTP POST for each certificate, unless the last answer still holds."""
 
     def __init__(self, reactor: IReactorTime, url: str, time_s: float) -> None:
-        self._reactor = reactor
+        self._http = HTTPClient(reactor, time_s, largest_bytes=LARGEST_ANSWER_BYTES)
         self._url = url
-        self._time_s = time_s
         self._good_until: OrderedDict[bytes, datetime] = OrderedDict()
 
     async def check(self, certificate: x509.Certificate, issuer: x509.Certificate) -> None:
@@ -78,66 +64,14 @@ class Responder:
             self._good_until.popitem(last=False)
 
     async def _ask(self, url: str, request: bytes) -> bytes:
-        # Twisted has no types here
-        pool = HTTPConnectionPool(self._reactor, persistent=False)  # type: ignore[no-untyped-call]
-        agent = Agent(self._reactor, connectTimeout=self._time_s, pool=pool)  # type: ignore[no-untyped-call]
-        waiting: Deferred[bytes] = Deferred.fromCoroutine(_post(agent, url, request))
-        waiting.addTimeout(self._time_s, self._reactor)
+        headers = {"Content-Type": "application/ocsp-request"}
         try:
-            return await waiting
-        except (NotInTime, CancelledError):
-            raise self._late(url) from None
-        except ResponseNeverReceived as error:
-            if any(each.check(CancelledError) for each in error.reasons):
-                raise self._late(url) from None
-            raise ResponderFailed(f"{url} closed without an answer") from None
-        except ResponderFailed:
-            raise
-        except Exception as error:  # whatever a connection, a name or HTTP can go wrong with
-            said = " ".join(str(error).split())[:200] or type(error).__name__
-            raise ResponderFailed(f"{url} cannot be asked: {said}") from None
-
-    def _late(self, url: str) -> ResponderFailed:
-        return ResponderFailed(f"{url} did not answer within {self._time_s:g} s")
-
-
-async def _post(agent: Any, url: str, request: bytes) -> bytes:
-    headers = Headers({b"Content-Type": [b"application/ocsp-request"]})
-    producer = FileBodyProducer(BytesIO(request))  # type: ignore[no-untyped-call]  # likewise
-    response: Any = await agent.request(b"POST", url.encode("ascii"), headers, producer)
-    if response.code != 200:
-        raise ResponderFailed(f"{url} answered with HTTP status {response.code}")
-    collector = _Collector(url)
-    response.deliverBody(collector)
-    return await collector.done
-
-
-class _Collector(Protocol):
-    """Collects a body, up to a bound."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._collected = bytearray()
-        self.done: Deferred[bytes] = Deferred(lambda _: self._abort())
-
-    def dataReceived(self, data: bytes) -> None:
-        self._collected += data
-        if len(self._collected) > LARGEST_ANSWER_BYTES and not self.done.called:
-            self.done.errback(ResponderFailed(f"{self._url} answered with too many bytes"))
-            self._abort()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.done.called:
-            return
-        if isinstance(reason.value, ResponseDone):
-            self.done.callback(bytes(self._collected))
-        else:
-            self.done.errback(ResponderFailed(f"{self._url} closed in the middle of its answer"))
-
-    def _abort(self) -> None:
-        transport: Any = self.transport
-        if transport is not None:
-            getattr(transport, "abortConnection", transport.loseConnection)()
+            answer = await self._http.ask("POST", url, headers, request)
+        except HTTPFailed as error:
+            raise ResponderFailed(str(error)) from None
+        if answer.status != 200:
+            raise ResponderFailed(f"{url} answered with HTTP status {answer.status}")
+        return answer.body
 
 
 def _url_in(certificate: x509.Certificate) -> str:
