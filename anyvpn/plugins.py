@@ -57,16 +57,18 @@ KINDS: MappingProxyType[str, type[Interface]] = MappingProxyType(
 class Backend:
     """One backend as a dropin announces it; `module` is imported at the first use only.
 
-    The module has `Settings`, an attrs class, and `build(settings, reactor)`.
+    The module has `Settings`, an attrs class, and `build(settings, reactor)`. `extra` names what
+    of the package brings the modules that it needs, such as "anyvpn[oidc]".
     """
 
-    def __init__(self, kind: str, name: str, module: str, summary: str) -> None:
+    def __init__(self, kind: str, name: str, module: str, summary: str, *, extra: str = "") -> None:
         if kind not in KINDS:
             raise ValueError(f"there is no backend kind {kind!r}, but {', '.join(KINDS)}")
         self.kind = kind
         self.name = name
         self.module = module
         self.summary = summary
+        self.extra = extra
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name!r} from {self.module}>"
@@ -97,6 +99,9 @@ class Backend:
     def _imported(self) -> ModuleType:
         try:
             return importlib.import_module(self.module)
+        except ModuleNotFoundError as error:
+            hint = f'; pip install "{self.extra}" brings what it needs' if self.extra else ""
+            raise self._unavailable(f"its module cannot be imported: {error!r}{hint}") from error
         except Exception as error:  # whatever foreign code raises while it is imported
             raise self._unavailable(f"its module cannot be imported: {error!r}") from error
 

@@ -140,6 +140,15 @@ class ForeignPluginTests:
         assert backend.settings_class()().url == "redis://"
         assert ISessionStore.providedBy(backend.build(backend.settings_class()(), None))
 
+    def test_a_module_that_an_extra_brings_is_named_with_it(self, folder: Folder) -> None:
+        announced = '"sessions", "redis", "other_redis", "in Redis", extra="other[redis]"'
+        folder.add_backend("other_dropin", announced)
+        folder.add("other_redis", "import module_that_is_not_there\n")
+        with pytest.raises(BackendUnavailable) as caught:
+            find_backend("sessions", "redis").settings_class()
+        assert "module_that_is_not_there" in str(caught.value)
+        assert 'pip install "other[redis]" brings what it needs' in str(caught.value)
+
     def test_same_name_twice_names_both(self, folder: Folder) -> None:
         folder.add_backend("first_dropin", '"sessions", "redis", "first_redis", ""')
         folder.add_backend("second_dropin", '"sessions", "redis", "second_redis", ""')
