@@ -213,6 +213,8 @@ class Visit:
             raise  # the browser is gone; it may come back
         except Exception as error:  # the login's own error handling says and logs what it was
             self._serving = None
+            if self._is_over:  # what is raised then is about the end of it, too
+                return _page(_OVER, 404)
             self._failed(error)
             return self._sent_home(_FAILED)
         return response

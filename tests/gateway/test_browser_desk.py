@@ -528,6 +528,24 @@ class SlowPageTests(BrowserCase):
         self.assertEqual(self.vpn.get(self.step.login_url).status, 302)
         self.assertEqual(self.failures(), [])
 
+    def test_what_a_page_makes_of_its_end_harms_no_later_step(self) -> None:
+        async def serve(request: PageRequest) -> Page:
+            try:
+                return await Deferred()
+            except CancelledError:
+                raise LoginRejected("late") from None
+
+        self.serve = serve
+        client = Browsing(self)
+        step = client.begin()
+        window = self.client("198.51.100.9")
+        window.send_request("GET", step.login_url.removeprefix(ORIGIN))
+        client.asked(client.bring("0" * 64))
+        self.pump()
+        (answer,) = read_answers(window.tls.take())
+        self.assertEqual((answer.status, self.visits), (404, 2))
+        self.assertEqual(self.failures(), ["nobody has logged in with the browser"])
+
     def test_when_the_time_is_up_the_browser_is_told(self) -> None:
         self.clock.advance(self.limits.login_time_s)
         self.pump()
