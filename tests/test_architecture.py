@@ -24,6 +24,7 @@ FLOORS = {
     "gateway": 4,
     "client": 4,
     "control": 5,
+    "load": 5,
     "tap": 5,
     "cli": 6,
 }

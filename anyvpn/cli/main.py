@@ -10,6 +10,7 @@ import click
 
 from anyvpn import __version__
 from anyvpn.cli.backends import show_backends
+from anyvpn.cli.bench import bench
 from anyvpn.cli.check import check_file
 from anyvpn.cli.cleanup import cleanup
 from anyvpn.cli.codes import devices, hotp, totp
@@ -55,7 +56,7 @@ def main() -> None:
     """
 
 
-for _command in (connect, authenticate, run, cleanup, explain, show_backends):
+for _command in (connect, authenticate, run, bench, cleanup, explain, show_backends):
     main.add_command(_command)
 
 

@@ -64,8 +64,7 @@ class Progress:
 
     def show_status(self, tunnel: VPNTunnel, now_s: float) -> None:
         """Write the status line anew, where there is a terminal for it."""
-        width = self._width()
-        if self._verbosity < 0 or not width:
+        if self._verbosity < 0 or not self._width():
             return
         status = tunnel.status()
         before_s, received, sent = self._rates
@@ -82,9 +81,16 @@ class Progress:
         parts.append(_duration(now_s - status.connected_at_s))
         parts.append(" ".join(str(each) for each in status.settings.lease.addresses))
         parts.append(status.cipher)
-        # A line that wraps could not be taken back
-        self._status = "  ".join(parts)[: width - 1]
-        self._write(f"{_CLEAR_LINE}{self._status}")
+        self.show("  ".join(parts))
+
+    def show(self, status: str) -> bool:
+        """Make this the status line; gives whether there is a terminal for it."""
+        width = self._width()
+        if width:
+            # A line that wraps could not be taken back
+            self._status = status[: width - 1]
+            self._write(f"{_CLEAR_LINE}{self._status}")
+        return bool(width)
 
     def end_status(self) -> None:
         """No status line any more."""

@@ -1,0 +1,1 @@
+"""Load: many sessions of one process at a gateway, to find out what its machine can bear."""
