@@ -10,14 +10,14 @@ Source: protocol reference, section 12.4.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
-
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from anyvpn.dtls.handshake import Handshake
 from anyvpn.dtls.hello_cookies import HelloCookies
 from anyvpn.dtls.records import hello_session_id
 from anyvpn.errors import HandshakeFailed
+from anyvpn.gateway.timers import Timer, Timers
 from anyvpn.model.channels import PeerPath, RecordKeys, Suite
 
 # From the protocol (RFC 6347, sections 4.1 and 4.2.2; RFC 5246, section 7.4.1.2)
@@ -65,7 +65,7 @@ class _Attempt:
         self.hello_random = hello_random
         self.begun_at_s = begun_at_s
         self.is_complete = False
-        self.timer: IDelayedCall | None = None
+        self.timer: Timer | None = None
 
 
 class _Expected:
@@ -94,12 +94,12 @@ class DatagramDoor:
 
     def __init__(
         self,
-        reactor: IReactorTime,
+        timers: Timers,
         send: Callable[[PeerPath, list[bytes]], object],
         hello_allowed: Callable[[str], bool],
         cookies: HelloCookies | None = None,
     ) -> None:
-        self._reactor = reactor
+        self._timers = timers
         self._send = send
         self._hello_allowed = hello_allowed
         self._cookies = cookies
@@ -155,7 +155,7 @@ class DatagramDoor:
                     self._give(attempt, path, datagram)
                 return
         host = path.host
-        now_s = self._reactor.seconds()
+        now_s = self._timers.seconds()
         for attempt in expected.attempts:
             is_foreign = attempt.path.host != host == expected.host
             if now_s - attempt.begun_at_s < BETWEEN_HANDSHAKES_S and not is_foreign:
@@ -183,7 +183,7 @@ class DatagramDoor:
     def _give(self, attempt: _Attempt, path: PeerPath, datagram: bytes) -> None:
         handshake = attempt.handshake
         try:
-            answers = handshake.receive(datagram, self._reactor.seconds())
+            answers = handshake.receive(datagram, self._timers.seconds())
         except HandshakeFailed as error:
             self._failed(attempt, str(error))
             return
@@ -222,8 +222,7 @@ class DatagramDoor:
         if at_s is None and not attempt.is_complete:
             at_s = attempt.begun_at_s + HELLO_TIME_S
         if at_s is not None:
-            delay_s = max(0.0, at_s - self._reactor.seconds())
-            attempt.timer = self._reactor.callLater(delay_s, self._timed_out, attempt)
+            attempt.timer = self._timers.call_at(at_s, partial(self._timed_out, attempt))
 
     def _timed_out(self, attempt: _Attempt) -> None:
         attempt.timer = None
@@ -231,7 +230,7 @@ class DatagramDoor:
             self._failed(attempt, "the rest of the hello did not come")
             return
         try:
-            datagrams = attempt.handshake.handle_timeout(self._reactor.seconds())
+            datagrams = attempt.handshake.handle_timeout(self._timers.seconds())
         except HandshakeFailed as error:
             self._failed(attempt, str(error))
             return
@@ -259,7 +258,7 @@ class DatagramDoor:
 
 def _stop_timer(attempt: _Attempt) -> None:
     timer, attempt.timer = attempt.timer, None
-    if timer is not None and timer.active():
+    if timer is not None:
         timer.cancel()
 
 

@@ -23,7 +23,8 @@ from anyvpn.gateway.authentication import (
 from anyvpn.gateway.browser_desk import is_page
 from anyvpn.gateway.http_connection import HTTPConnection, Request, Response
 from anyvpn.gateway.login_exchange import LoginAnswer, LoginPost
-from anyvpn.gateway.sessions import Session, SessionRegistry
+from anyvpn.gateway.session import Session
+from anyvpn.gateway.sessions import SessionRegistry
 from anyvpn.gateway.settings import GatewaySettings
 from anyvpn.gateway.tls_contexts import verification_failure
 from anyvpn.gateway.tunnels import TunnelDesk

@@ -10,7 +10,6 @@ from typing import Protocol as TypingProtocol
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -21,6 +20,7 @@ from anyvpn.gateway.datagram_door import DatagramDoor
 from anyvpn.gateway.front_door import Desks, FrontDoor
 from anyvpn.gateway.sessions import SessionRegistry
 from anyvpn.gateway.settings import GatewaySettings, ShutdownBehaviour
+from anyvpn.gateway.timers import Timers
 from anyvpn.gateway.tls_contexts import ServerContexts
 from anyvpn.gateway.tunnel import TunnelParts
 from anyvpn.gateway.tunnels import TunnelDesk
@@ -66,18 +66,20 @@ class Gateway:
         self._connections: set[TLSStream] = set()
         self._all_gone: Deferred[None] | None = None
         self._admission = Admission(settings.limits, reactor.seconds)
+        timers = Timers(reactor)
         self._registry = SessionRegistry(
-            reactor,
+            timers,
             store=settings.sessions,
             addresses=settings.addresses,
             tell=self.tell,
             random=random,
             token_time_s=settings.limits.token_time_s,
+            report_interval_s=settings.report_interval_s,
         )
         cookies = HelloCookies(random(COOKIE_SECRET_BYTES)) if settings.dtls.verify_hellos else None
-        self._door = DatagramDoor(reactor, datagrams.send, self._admission.hello_allowed, cookies)
+        self._door = DatagramDoor(timers, datagrams.send, self._admission.hello_allowed, cookies)
         datagrams.on_handshake = self._door.datagram_received
-        parts = TunnelParts(reactor, self._registry, engine, self._door, self.tell, random)
+        parts = TunnelParts(timers, self._registry, engine, self._door, self.tell, random)
         self._logins = LoginDesk(
             reactor,
             settings,
@@ -87,10 +89,6 @@ class Gateway:
             tell=self.tell,
             random=random,
         )
-        self._engine = engine
-        self._reports = LoopingCall(self._report)
-        self._reports.clock = reactor
-        self._reported_s = 0
         self._tunnels = TunnelDesk(parts, settings.dtls, contexts.certificate_hash)
         self._desks = Desks(settings, self._logins, self._tunnels, self._registry, self.tell)
 
@@ -103,15 +101,9 @@ class Gateway:
         kept = await self._registry.restore()
         detail = f"{kept} sessions can be resumed"
         self.tell(Event(EventKind.GATEWAY_STARTED, self._reactor.seconds(), detail=detail))
-        if self._settings.report_interval_s:
-            self._reported_s = int(self._reactor.seconds())
-            reporting = self._reports.start(1.0, now=False)
-            reporting.addErrback(lambda failure: log.failure("Reports end", failure=failure))
 
     async def stop(self) -> None:
         """Tell the clients and let go of them, each as the configuration has it."""
-        if self._reports.running:
-            self._reports.stop()
         self._logins.stop()
         self._tunnels.stop()
         if self._settings.shutdown is ShutdownBehaviour.DISCONNECT:
@@ -121,16 +113,6 @@ class Gateway:
         self._door.stop()
         await self._close_connections()
         self.tell(Event(EventKind.GATEWAY_STOPPED, self._reactor.seconds()))
-
-    def _report(self) -> None:
-        """Each second those sessions report whose number it is, so that they never do at once."""
-        interval_s = self._settings.report_interval_s
-        since_s, self._reported_s = self._reported_s, int(self._reactor.seconds())
-        late_s = min(self._reported_s - since_s, interval_s)
-        due = {(self._reported_s - each) % interval_s for each in range(late_s)}
-        for session in self._registry.all():
-            if session.tunnel is not None and session.identifier % interval_s in due:
-                self._registry.report(session, self._engine.counters(session.tunnel_id))
 
     async def _close_connections(self) -> None:
         """Close all, and wait until what was said has gone out, for some time."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import itertools
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from anyvpn.errors import AccessDenied, AddressesExhausted
+from anyvpn.gateway.session import Session, SessionTunnel, taken_up
+from anyvpn.gateway.timers import Timers
 from anyvpn.interfaces import IAddressAllocator, ISessionStore
 from anyvpn.model.authentication import Identity
-from anyvpn.model.events import Counters, Event, EventKind
+from anyvpn.model.events import Event, EventKind
 from anyvpn.model.group_policy import GroupPolicy
 from anyvpn.model.session import (
     Connected,
@@ -41,68 +42,27 @@ TOKEN_BYTES = 32
 LARGEST_SESSION_ID = 2**31 - 1
 
 
-_tunnel_ids = itertools.count(1)
-
-
-class SessionTunnel(Protocol):
-    """What a session must know of its tunnel."""
-
-    def replaced(self) -> None:
-        """Another CONNECT has taken the session over: say goodbye and let go."""
-
-    def disconnect(self) -> None:
-        """The session ends: tell the client and let go."""
-
-    def suspend(self) -> None:
-        """The gateway stops, the session does not: let go, so that the client comes back."""
-
-
-class Session:
-    """One session in this process: its record, its tunnel when there is one, its time limit."""
-
-    __slots__ = ("counters", "idle_s", "record", "timer", "tunnel", "tunnel_id")
-
-    def __init__(self, record: SessionRecord) -> None:
-        self.record = record
-        self.tunnel_id = next(_tunnel_ids)
-        """The packet engine's number, of this process alone: others may grant the same one."""
-        self.tunnel: SessionTunnel | None = None
-        self.timer: IDelayedCall | None = None
-        self.counters = record.counters
-        """What the tunnels that have closed have moved."""
-        self.idle_s = 0.0
-        """For how long no data had come or gone when the last tunnel was closed."""
-
-    @property
-    def identifier(self) -> int:
-        """The decimal number that clients and operators see."""
-        return self.record.session_id
-
-    def times_out_at_s(self) -> float:
-        """When the longest allowed session is over; infinity without such a limit."""
-        limit_s = self.record.policy.session_timeout_s
-        return self.record.granted_at_s + limit_s if limit_s else float("inf")
-
-
 class SessionRegistry:
     """Every session by token digest; the store is told of each change."""
 
     def __init__(
         self,
-        reactor: IReactorTime,
+        timers: Timers,
         *,
         store: ISessionStore,
         addresses: IAddressAllocator,
         tell: Callable[[Event], None],
         random: Callable[[int], bytes],
         token_time_s: float,
+        report_interval_s: int = 0,
     ) -> None:
-        self._reactor = reactor
+        self._timers = timers
         self._store = store
         self._addresses = addresses
         self._tell = tell
         self._random = random
         self._token_time_s = token_time_s
+        self._report_interval_s = report_interval_s
         self._by_digest: dict[bytes, Session] = {}
         self._identifiers: set[int] = set()
 
@@ -115,15 +75,15 @@ class SessionRegistry:
 
     async def restore(self) -> int:
         """Take up the sessions of the store; gives how many can be resumed."""
-        now_s = self._reactor.seconds()
+        now_s = self._timers.seconds()
         for record in await self._store.sessions():
             if record.token_digest in self._by_digest:  # its client was faster
                 continue
-            session = _taken_up(record, now_s)
-            over = _over(session, now_s)
-            if over is not None:
+            session = taken_up(record, now_s)
+            overdue = session.overdue(now_s)
+            if overdue is not None:
                 await self._store.remove(record.token_digest)
-                self._tell_ended(session, *over)
+                self._tell_ended(session, *overdue)
                 continue
             has_addresses = await self._lease_again(session)
             if record.token_digest in self._by_digest:  # which is why they were taken
@@ -153,7 +113,7 @@ class SessionRegistry:
         if most and self._count(identity.user) >= most:
             raise AccessDenied(f"{identity.user} has {most} sessions, which is the limit")
         token = base64.urlsafe_b64encode(self._random(TOKEN_BYTES)).rstrip(b"=").decode("ascii")
-        now_s = self._reactor.seconds()
+        now_s = self._timers.seconds()
         session = Session(
             SessionRecord(
                 token_digest=_digest(token),
@@ -186,12 +146,12 @@ class SessionRegistry:
                 return self._by_digest[digest]
             if record is None:
                 return None
-            now_s = self._reactor.seconds()
-            session = _taken_up(record, now_s)
-            over = _over(session, now_s)
-            if over is not None:
+            now_s = self._timers.seconds()
+            session = taken_up(record, now_s)
+            overdue = session.overdue(now_s)
+            if overdue is not None:
                 await self._store.remove(digest)
-                self._tell_ended(session, *over)
+                self._tell_ended(session, *overdue)
                 return None
             has_addresses = await self._lease_again(session)
             if digest in self._by_digest:  # which is why they were taken
@@ -200,7 +160,7 @@ class SessionRegistry:
                 self._add(session)
             else:
                 return None
-        if self._reactor.seconds() >= session.times_out_at_s():
+        if self._timers.seconds() >= session.times_out_at_s():
             self.end(session, EndReason.SESSION_TIMEOUT)
             return None
         return session
@@ -226,7 +186,7 @@ class SessionRegistry:
         before, session.tunnel = session.tunnel, tunnel
         if before is not None:
             before.replaced()
-        now_s = self._reactor.seconds()
+        now_s = self._timers.seconds()
         is_start = not session.record.started_at_s
         session.record = replace(
             session.record,
@@ -237,16 +197,6 @@ class SessionRegistry:
         self._advance(session, TunnelOpened())
         if is_start:
             self._tell_of(EventKind.SESSION_STARTED, session, now_s)
-
-    def report(self, session: Session, counters: Counters) -> None:
-        """Tell what a connected session has moved so far, and keep it; `counters` are its tunnel's.
-
-        After a crash no more is lost of them than what came after this.
-        """
-        total = session.counters.plus(counters)
-        session.record = replace(session.record, counters=total)
-        self._in_background(self._store.save(session.record), "saving")
-        self._tell_of(EventKind.SESSION_PROGRESS, session, self._reactor.seconds())
 
     def tunnel_lost(self, session: Session, tunnel: SessionTunnel) -> None:
         """The tunnel is gone without a goodbye; the session waits for its client."""
@@ -261,7 +211,7 @@ class SessionRegistry:
     def suspend(self) -> None:
         """The process stops; sessions stay in the store for the next one."""
         for session in self._by_digest.values():
-            _stop_timer(session)
+            session.stop_timer()
             if session.tunnel is not None:
                 session.tunnel.suspend()
                 session.record = replace(session.record, counters=session.counters)
@@ -269,12 +219,12 @@ class SessionRegistry:
 
     def _advance(self, session: Session, event: SessionEvent) -> None:
         before = session.record.state
-        now_s = self._reactor.seconds()
+        now_s = self._timers.seconds()
         state = next_state(before, event, now_s, session.record.policy.disconnected_timeout_s)
         if state is before:
             return
         session.record = replace(session.record, state=state, counters=session.counters)
-        _stop_timer(session)
+        session.stop_timer()
         if isinstance(state, Ended):
             self._ended(session, state.reason)
             return
@@ -290,7 +240,7 @@ class SessionRegistry:
         self._in_background(self._store.remove(record.token_digest), "removing")
         if record.lease is not None:
             self._in_background(self._addresses.release(record.lease), "releasing")
-        self._tell_ended(session, reason, self._reactor.seconds())
+        self._tell_ended(session, reason, self._timers.seconds())
 
     def _tell_ended(self, session: Session, reason: EndReason, at_s: float) -> None:
         session.record = replace(session.record, counters=session.counters)
@@ -336,7 +286,7 @@ class SessionRegistry:
         self._set_timer(session)
 
     def _drop(self, session: Session) -> None:
-        _stop_timer(session)
+        session.stop_timer()
         self._by_digest.pop(session.record.token_digest, None)
         self._identifiers.discard(session.record.session_id)
 
@@ -344,15 +294,36 @@ class SessionRegistry:
         match session.record.state:
             case Granted(until_s) | Dormant(until_s):
                 until_s = min(until_s, session.times_out_at_s())
-                delay_s = max(0.0, until_s - self._reactor.seconds())
-                session.timer = self._reactor.callLater(delay_s, self._time_passed, session)
+                action = partial(self._time_passed, session)
+                session.timer = self._timers.call_at(until_s, action)
+            case Connected() if self._report_interval_s:
+                report_at_s = self._next_report_at_s(session)
+                action = partial(self._report, session)
+                session.timer = self._timers.call_at(report_at_s, action)
 
     def _time_passed(self, session: Session) -> None:
         session.timer = None
-        if self._reactor.seconds() >= session.times_out_at_s():
+        if self._timers.seconds() >= session.times_out_at_s():
             self.end(session, EndReason.SESSION_TIMEOUT)
             return
         self._advance(session, TimePassed())
+
+    def _report(self, session: Session) -> None:
+        """Tell what a connected session has moved so far, and keep it.
+
+        After a crash no more is lost of it than what came after this.
+        """
+        self._set_timer(session)
+        assert session.tunnel is not None, "it is connected"
+        total = session.counters.plus(session.tunnel.counters())
+        session.record = replace(session.record, counters=total)
+        self._in_background(self._store.save(session.record), "saving")
+        self._tell_of(EventKind.SESSION_PROGRESS, session, self._timers.seconds())
+
+    def _next_report_at_s(self, session: Session) -> float:
+        """At its own moment of each interval, however often it connects, so never all at once."""
+        now_s, interval_s = self._timers.seconds(), self._report_interval_s
+        return now_s + interval_s - (int(now_s) - session.identifier) % interval_s
 
     def _count(self, user: str) -> int:
         return sum(1 for each in self._by_digest.values() if each.record.identity.user == user)
@@ -372,28 +343,3 @@ class SessionRegistry:
 
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
-
-
-def _taken_up(record: SessionRecord, now_s: float) -> Session:
-    """A session as this process finds it in the store: nobody is connected to it here."""
-    if isinstance(record.state, Connected):
-        dormant = Dormant(now_s + record.policy.disconnected_timeout_s)
-        return Session(replace(record, state=dormant))
-    return Session(record)
-
-
-def _over(session: Session, now_s: float) -> tuple[EndReason, float] | None:
-    """Which of its time limits has passed while nobody looked, and when; None: it goes on."""
-    state = session.record.state
-    times_out_at_s = session.times_out_at_s()
-    until_s = state.until_s if isinstance(state, Granted | Dormant) else float("inf")
-    if now_s >= times_out_at_s and times_out_at_s <= until_s:
-        return EndReason.SESSION_TIMEOUT, times_out_at_s
-    after = next_state(state, TimePassed(), now_s, 0.0)
-    return (after.reason, until_s) if isinstance(after, Ended) else None
-
-
-def _stop_timer(session: Session) -> None:
-    if session.timer is not None and session.timer.active():
-        session.timer.cancel()
-    session.timer = None

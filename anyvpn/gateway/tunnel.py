@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -20,7 +19,9 @@ from anyvpn.dtls.psk import ServerPSK
 from anyvpn.dtls.resumption import ServerResumption
 from anyvpn.dtls.suites import Choice, Mode
 from anyvpn.gateway.datagram_door import DatagramDoor
-from anyvpn.gateway.sessions import Session, SessionRegistry
+from anyvpn.gateway.session import Session
+from anyvpn.gateway.sessions import SessionRegistry
+from anyvpn.gateway.timers import Timer, Timers
 from anyvpn.interfaces import IPacketEngine, IPacketObserver
 from anyvpn.model.channels import ChannelName, DTLSChannel, PeerPath, RecordKeys, Suite
 from anyvpn.model.events import Counters, Event, EventKind
@@ -54,7 +55,7 @@ class DTLSAgreement:
 class TunnelParts:
     """What every tunnel works with."""
 
-    reactor: IReactorTime
+    timers: Timers
     registry: SessionRegistry
     engine: IPacketEngine
     door: DatagramDoor
@@ -85,7 +86,7 @@ class Tunnel:
         self._peer = peer
         self._limits = LivenessLimits(dpd_s=dpd_s)
         self._data_at_s = 0.0
-        self._look: IDelayedCall | None = None
+        self._look: Timer | None = None
         self._goodbye: Goodbye | None = None
         self._told_unknown = False
         self._over = False
@@ -98,7 +99,7 @@ class Tunnel:
         self._stream.encoding = settings.encoding
         parts.registry.connected(session, self, self._peer, settings.hostname)
         # A client that comes back, or takes new keys, is as idle as it was
-        self._data_at_s = parts.reactor.seconds() - session.idle_s
+        self._data_at_s = parts.timers.seconds() - session.idle_s
         tunnel_id = session.tunnel_id
         filters = session.record.policy.filters
         parts.engine.attach(
@@ -111,7 +112,7 @@ class Tunnel:
         )
         parts.engine.replace_channel(tunnel_id, ChannelName.CSTP, self._stream)
         if not self._over:
-            self._look_later(parts.reactor.seconds())
+            self._look_later(parts.timers.seconds())
 
     # --- the session's side (SessionTunnel) -------------------------------------------------
 
@@ -136,6 +137,10 @@ class Tunnel:
         """The gateway stops: just close, so that the client tries to come back."""
         self._let_go("the gateway stops")
         self._stream.close()
+
+    def counters(self) -> Counters:
+        """What it has moved so far."""
+        return self._parts.engine.counters(self._session.tunnel_id)
 
     # --- the stream's reader ----------------------------------------------------------------
 
@@ -208,7 +213,7 @@ class Tunnel:
         channel = DTLSChannel(keys, path, self._dtls.encoding, early_records)
         self._tell(EventKind.DTLS_UP, f"{suite.name} with {_place(path)}")
         self._parts.engine.replace_channel(self._session.tunnel_id, ChannelName.DTLS, channel)
-        self._look_later(self._parts.reactor.seconds())
+        self._look_later(self._parts.timers.seconds())
 
     def dtls_closed(self, reason: str) -> None:
         """Back to CSTP."""
@@ -228,16 +233,16 @@ class Tunnel:
 
     def _look_later(self, at_s: float) -> None:
         """Look at the channels and the time-outs at that moment, if no look is due before it."""
-        if self._look is not None and self._look.active():
-            if self._look.getTime() <= at_s:
+        if self._look is not None:
+            if self._look.at_s <= at_s:
                 return
             self._look.cancel()
-        delay_s = max(SHORTEST_LOOK_S, at_s - self._parts.reactor.seconds())
-        self._look = self._parts.reactor.callLater(delay_s, self._look_now)
+        timers = self._parts.timers
+        self._look = timers.call_at(max(timers.seconds() + SHORTEST_LOOK_S, at_s), self._look_now)
 
     def _look_now(self) -> None:
         self._look = None
-        now_s = self._parts.reactor.seconds()
+        now_s = self._parts.timers.seconds()
         next_s = min(self._look_at(name, now_s) for name in ChannelName)
         next_s = min(next_s, self._look_at_timeouts(now_s))
         if not self._over and next_s < NEVER_S:
@@ -279,8 +284,7 @@ class Tunnel:
         return min(ends_at_s, idle_at_s)
 
     def _last_data_at_s(self) -> float:
-        counters = self._parts.engine.counters(self._session.tunnel_id)
-        return max(self._data_at_s, counters.data_at_s)
+        return max(self._data_at_s, self.counters().data_at_s)
 
     # --- the end ----------------------------------------------------------------------------
 
@@ -306,13 +310,13 @@ class Tunnel:
         if self._over:
             return
         self._over = True
-        if self._look is not None and self._look.active():
+        if self._look is not None:
             self._look.cancel()
         if self._dtls is not None:
             self._parts.door.forget(self._dtls.identifier)
         tunnel_id = self._session.tunnel_id
-        counters = self._parts.engine.counters(tunnel_id)
-        self._session.idle_s = self._parts.reactor.seconds() - self._last_data_at_s()
+        counters = self.counters()
+        self._session.idle_s = self._parts.timers.seconds() - self._last_data_at_s()
         self._parts.engine.detach(tunnel_id)
         self._session.counters = self._session.counters.plus(counters)
         self._tell(EventKind.TUNNEL_CLOSED, reason, counters)
@@ -322,7 +326,7 @@ class Tunnel:
         self._parts.tell(
             Event(
                 kind,
-                self._parts.reactor.seconds(),
+                self._parts.timers.seconds(),
                 user=record.identity.user,
                 peer=self._peer,
                 session_id=record.session_id,

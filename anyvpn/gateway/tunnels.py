@@ -10,7 +10,7 @@ from math import isinf
 from anyvpn.dtls.suites import Mode
 from anyvpn.errors import AddressesExhausted, BackendFailed, PeerError
 from anyvpn.gateway.http_connection import Response
-from anyvpn.gateway.sessions import Session
+from anyvpn.gateway.session import Session
 from anyvpn.gateway.settings import DTLSSettings
 from anyvpn.gateway.tunnel import DTLSAgreement, Tunnel, TunnelParts
 from anyvpn.gateway.tunnel_grant import Plan, grant, make_plan, told_lease
@@ -118,7 +118,7 @@ class TunnelDesk:
     def _remaining_s(self, session: Session) -> float:
         """What is left of the longest session; 0 without a limit."""
         ends_at_s = session.times_out_at_s()
-        return 0.0 if isinf(ends_at_s) else max(1.0, ends_at_s - self._parts.reactor.seconds())
+        return 0.0 if isinf(ends_at_s) else max(1.0, ends_at_s - self._parts.timers.seconds())
 
     def _post_auth_xml(self, stream: TLSStream, session: Session, offer: TunnelOffer) -> str:
         """The document that ended the login, once more."""
@@ -137,7 +137,7 @@ class TunnelDesk:
         self._parts.tell(
             Event(
                 EventKind.TUNNEL_REFUSED,
-                self._parts.reactor.seconds(),
+                self._parts.timers.seconds(),
                 user="" if record is None else record.identity.user,
                 peer=peer,
                 session_id=0 if record is None else record.session_id,

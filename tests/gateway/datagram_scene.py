@@ -15,6 +15,7 @@ from anyvpn.dtls.resumption import ClientResumption, ServerResumption
 from anyvpn.dtls.suites import DTLS_HEADER, OFFERS
 from anyvpn.errors import HandshakeFailed
 from anyvpn.gateway.datagram_door import BETWEEN_HANDSHAKES_S, DatagramDoor
+from anyvpn.gateway.timers import Timers
 from anyvpn.model.channels import PeerPath, RecordKeys, Suite
 from tests.dtls.joined import MASTER_SECRET, PSK, counting_random
 
@@ -100,7 +101,7 @@ class Scene:
         self.clock = Clock()
         self.clock.advance(1000)
         self.random = counting_random(1)
-        self.door = DatagramDoor(self.clock, self._send, hello_allowed, cookies)
+        self.door = DatagramDoor(Timers(self.clock), self._send, hello_allowed, cookies)
         self._sent: list[tuple[PeerPath, bytes]] = []
 
     def _send(self, path: PeerPath, datagrams: list[bytes]) -> None:

@@ -16,6 +16,7 @@ from anyvpn.gateway.authentication import LoginDesk
 from anyvpn.gateway.login_exchange import LoginAnswer, LoginPost
 from anyvpn.gateway.sessions import SessionRegistry
 from anyvpn.gateway.settings import GatewaySettings, Limits, ProfileBinding
+from anyvpn.gateway.timers import Timers
 from anyvpn.model.authentication import (
     ClientDescription,
     ClientMessage,
@@ -225,7 +226,7 @@ class LoginDeskCase(SynchronousTestCase):
             limits=self.limits,
         )
         self.registry = SessionRegistry(
-            self.clock,
+            Timers(self.clock),
             store=self.store,
             addresses=settings.addresses,
             tell=self.listener.event_happened,

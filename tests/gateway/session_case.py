@@ -15,9 +15,11 @@ from anyvpn.backends.addresses_pool import AddressPools, PoolSettings
 from anyvpn.backends.addresses_pool import Settings as PoolsSettings
 from anyvpn.backends.sessions_memory import MemorySessions
 from anyvpn.errors import BackendFailed
-from anyvpn.gateway.sessions import Session, SessionRegistry
+from anyvpn.gateway.session import Session
+from anyvpn.gateway.sessions import SessionRegistry
+from anyvpn.gateway.timers import Timers
 from anyvpn.model.authentication import Identity
-from anyvpn.model.events import Event, EventKind
+from anyvpn.model.events import Counters, Event, EventKind
 from anyvpn.model.group_policy import GroupPolicy
 from anyvpn.model.session import Ended, EndReason, SessionRecord
 from anyvpn.model.tunnel_settings import Lease
@@ -59,7 +61,11 @@ class NotedTunnel:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.moved = Counters()
         self.when_told: Callable[[], None] = lambda: None
+
+    def counters(self) -> Counters:
+        return self.moved
 
     def replaced(self) -> None:
         self.told.append("replaced")
@@ -131,6 +137,8 @@ class SlowPools(AddressPools):
 
 
 class SessionsCase(TestCase):
+    report_interval_s = 0
+
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(NOW_S)
@@ -143,12 +151,13 @@ class SessionsCase(TestCase):
         """A process begins: nothing but the store is what it was."""
         self.addresses = SlowPools(network)
         self.registry = SessionRegistry(
-            self.clock,
+            Timers(self.clock),
             store=self.store,
             addresses=self.addresses,
             tell=self.events.append,
             random=lambda size: self.random(size),
             token_time_s=TOKEN_TIME_S,
+            report_interval_s=self.report_interval_s,
         )
 
     def restart(self) -> int:

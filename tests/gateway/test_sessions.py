@@ -12,7 +12,7 @@ from twisted.logger import LogEvent, capturedLogs
 
 from anyvpn.backends.sessions_memory import MemorySessions
 from anyvpn.errors import AccessDenied, AddressesExhausted, BackendFailed
-from anyvpn.gateway.sessions import Session
+from anyvpn.gateway.session import Session
 from anyvpn.model.events import Counters, EventKind
 from anyvpn.model.session import Connected, Dormant, EndReason, Granted, SessionRecord
 from anyvpn.model.tunnel_settings import Lease
@@ -277,23 +277,6 @@ class AccountingTests(SessionsCase):
     def move(self, session: Session, amount: int) -> None:
         session.counters = session.counters.plus(Counters(received_bytes=amount))
 
-    def test_a_report_has_the_open_tunnel_in_it_and_counts_it_once(self) -> None:
-        session, _ = self.grant()
-        self.connect(session)
-        self.move(session, 100)
-        self.registry.report(session, Counters(received_bytes=7))
-        (report,) = self.of(EventKind.SESSION_PROGRESS)
-        assert report.counters is not None
-        self.assertEqual(report.counters.received_bytes, 107)
-        saved = self.saved(session)
-        assert saved is not None
-        self.assertEqual(saved.counters.received_bytes, 107)
-        self.move(session, 7)
-        self.registry.end(session, EndReason.LOGOUT)
-        (end,) = self.of(EventKind.SESSION_ENDED)
-        assert end.counters is not None
-        self.assertEqual(end.counters.received_bytes, 107)
-
     def test_what_ended_while_nobody_ran_is_told_once_with_its_time(self) -> None:
         lost, _ = self.grant()
         self.registry.tunnel_lost(lost, self.connect(lost))
@@ -402,3 +385,57 @@ class SessionTimeoutTests(SessionsCase):
         self.assertIsNone(self.find(token))
         self.assertEqual(tunnel.told, ["disconnect"])
         self.assert_gone(session, token, EndReason.SESSION_TIMEOUT)
+
+
+class ReportTests(SessionsCase):
+    """Connected sessions report their traffic, each at a moment of its own."""
+
+    report_interval_s = 60
+
+    def reports(self) -> list[tuple[float, int]]:
+        """When which session reported, by the number of seconds since the test began."""
+        told = self.of(EventKind.SESSION_PROGRESS)
+        return [(each.at_s - NOW_S, each.session_id) for each in told]
+
+    def test_a_report_has_the_open_tunnel_in_it_and_counts_it_once(self) -> None:
+        session, _ = self.grant()
+        tunnel = self.connect(session)
+        session.counters = Counters(received_bytes=100)
+        tunnel.moved = Counters(received_bytes=7)
+        self.clock.advance(60)
+        (report,) = self.of(EventKind.SESSION_PROGRESS)
+        assert report.counters is not None
+        self.assertEqual(report.counters.received_bytes, 107)
+        saved = self.saved(session)
+        assert saved is not None
+        self.assertEqual(saved.counters.received_bytes, 107)
+        session.counters = Counters(received_bytes=107)
+        self.registry.end(session, EndReason.LOGOUT)
+        (end,) = self.of(EventKind.SESSION_ENDED)
+        assert end.counters is not None
+        self.assertEqual(end.counters.received_bytes, 107)
+
+    def test_sessions_that_begin_together_report_one_after_the_other(self) -> None:
+        sessions = [self.grant()[0] for _ in range(3)]
+        for session in sessions:
+            self.connect(session)
+        self.clock.pump([1.0] * 120)
+        first = {session: at_s for at_s, session in self.reports()[:3]}
+        self.assertEqual(set(first), {each.identifier for each in sessions})
+        self.assertEqual(len(set(first.values())), 3)
+        again = [(at_s + 60, session) for session, at_s in first.items()]
+        self.assertEqual(self.reports()[3:], again)
+
+    def test_to_connect_again_and_again_puts_no_report_off(self) -> None:
+        session, _ = self.grant()
+        for _ in range(12):
+            self.connect(session)
+            self.clock.pump([1.0] * 20)
+        self.assertEqual(len(self.reports()), 4)
+
+    def test_who_is_not_connected_has_nothing_to_report(self) -> None:
+        session, _ = self.grant()
+        self.registry.tunnel_lost(session, self.connect(session))
+        self.grant()
+        self.clock.advance(120)
+        self.assertEqual(self.reports(), [])

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
 
 from anyvpn.errors import BackendFailed
-from anyvpn.gateway.sessions import Session
+from anyvpn.gateway.session import Session
 from anyvpn.model.authentication import Identity
 from anyvpn.model.session import Dormant, Ended, EndReason, Granted
 from anyvpn.model.tunnel_settings import Lease
