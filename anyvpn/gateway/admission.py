@@ -9,6 +9,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 from anyvpn.gateway.settings import Limits
+from anyvpn.model.credentials import folded_name
 
 # Ours: remembered addresses, so that a flood of sources costs bounded memory
 MOST_ADDRESSES = 20_000
@@ -27,7 +28,10 @@ class _Bucket:
 
 
 class Admission:
-    """Counts by source: an IPv4 address, or the /64 network of an IPv6 address."""
+    """Counts by source: an IPv4 address, or the /64 network of an IPv6 address.
+
+    User names count as one in all their spellings.
+    """
 
     def __init__(self, limits: Limits, seconds: Callable[[], float]) -> None:
         self._limits = limits
@@ -64,12 +68,14 @@ class Admission:
         """One more failure of this source, and for this user name if one was given."""
         self._count(self._failures, source_of(address), self._limits.failures_before_ban)
         if user:
-            self._count(self._user_failures, user, self._limits.failures_per_user)
+            name = folded_name(user)
+            self._count(self._user_failures, name, self._limits.failures_per_user)
 
     def login_succeeded(self, address: str, user: str) -> None:
         """From this source the user gets in, whatever others try under the same name."""
-        self._homes[user, source_of(address)] = None
-        self._homes.move_to_end((user, source_of(address)))
+        home = folded_name(user), source_of(address)
+        self._homes[home] = None
+        self._homes.move_to_end(home)
         _trim(self._homes)
 
     def is_banned(self, address: str) -> bool:
@@ -80,9 +86,10 @@ class Admission:
         """Whether this user may not log in from there, not even with the right password."""
         if self.is_banned(address):
             return True
-        at_home = (user, source_of(address)) in self._homes
+        name = folded_name(user)
+        at_home = (name, source_of(address)) in self._homes
         return not at_home and self._is_over(
-            self._user_failures, user, self._limits.failures_per_user
+            self._user_failures, name, self._limits.failures_per_user
         )
 
     def _count(self, failures: OrderedDict[str, _Failures], key: str, most: int) -> None:

@@ -21,6 +21,7 @@ from anyvpn.gateway.admission import Admission, source_of
 from anyvpn.gateway.browser_desk import BrowserDesk
 from anyvpn.gateway.groups import Groups
 from anyvpn.gateway.login import (
+    SHUT_OUT,
     Admitted,
     Asked,
     Login,
@@ -114,6 +115,7 @@ class LoginDesk:
             admit=self._admit,
             failed=self._failed,
             over=self._over,
+            is_shut_out=lambda login: admission.is_shut_out(login.user, login.request.peer_address),
             open_visit=self.browsers.open,
             most_tries=settings.limits.login_tries,
             time_s=settings.limits.login_time_s,
@@ -278,9 +280,11 @@ class LoginDesk:
     # --- what comes of it -----------------------------------------------------------------
 
     async def _admit(self, login: Login, identity: Identity) -> Admitted:
+        # Guesses at a user may be under another name than the one that the user turns out to have
+        names = login.user or identity.user, identity.user
         login.user = identity.user
-        if self._admission.is_shut_out(identity.user, login.request.peer_address):
-            raise LoginRejected("the right answers, but address or user are shut out for a while")
+        if any(self._admission.is_shut_out(each, login.request.peer_address) for each in names):
+            raise LoginRejected(SHUT_OUT)
         policy = await self._settings.authorizer.authorize(identity, login.request)
         if not isinstance(policy, GroupPolicy):
             raise BackendFailed(f"the authorizer gave {type(policy).__name__}, which is no policy")
@@ -289,7 +293,8 @@ class LoginDesk:
         session, token = await self._registry.grant(
             identity, request.profile, policy, request.peer_address, request.client.user_agent
         )
-        self._admission.login_succeeded(request.peer_address, identity.user)
+        for name in names:
+            self._admission.login_succeeded(request.peer_address, name)
         self._tell(
             replace(
                 self._event(EventKind.LOGIN_SUCCEEDED, login, detail=f"policy {policy.name}"),

@@ -42,6 +42,8 @@ log = Logger()
 LOGIN_FAILED = "Login failed."
 UNAVAILABLE = "The login service is not available. Please try again later."
 TOO_LATE = "The login took too long. Please try again."
+# and the log alone
+SHUT_OUT = "address or user are shut out for a while, whatever they answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class LoginHooks:
     admit: Admit
     failed: Callable[[Login, str], None]
     over: Callable[[Login], None]
+    is_shut_out: Callable[[Login], bool]
     open_visit: OpenVisit
     most_tries: int
     time_s: float
@@ -152,6 +155,8 @@ class Login:
             raise RuntimeError("the authenticator asks a second thing at the same time")
         if not isinstance(step, Step):
             raise TypeError(f"the authenticator asks {type(step).__name__}, which is no step")
+        if self._run.asked and self._hooks.is_shut_out(self):
+            raise LoginRejected(SHUT_OUT)  # or the next question would tell a right password
         self._number += 1
         self._run.asked += 1
         if self._run.error and isinstance(step, Form | BrowserLogin):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from anyvpn.gateway.timers import Timer
+from anyvpn.model.credentials import folded_name
 from anyvpn.model.events import Counters
 from anyvpn.model.session import (
     Connected,
@@ -41,10 +42,12 @@ class SessionTunnel(Protocol):
 class Session:
     """One session in this process: its record, its tunnel when there is one, its time limit."""
 
-    __slots__ = ("counters", "idle_s", "record", "timer", "tunnel", "tunnel_id")
+    __slots__ = ("counters", "idle_s", "record", "timer", "tunnel", "tunnel_id", "user")
 
     def __init__(self, record: SessionRecord) -> None:
         self.record = record
+        self.user = folded_name(record.identity.user)
+        """The user's name as it is compared."""
         self.tunnel_id = next(_tunnel_ids)
         """The packet engine's number, of this process alone: others may grant the same one."""
         self.tunnel: SessionTunnel | None = None

@@ -17,6 +17,7 @@ from anyvpn.gateway.session import Session, SessionTunnel, taken_up
 from anyvpn.gateway.timers import Timers
 from anyvpn.interfaces import IAddressAllocator, ISessionStore
 from anyvpn.model.authentication import Identity
+from anyvpn.model.credentials import folded_name
 from anyvpn.model.events import Event, EventKind
 from anyvpn.model.group_policy import GroupPolicy
 from anyvpn.model.session import (
@@ -110,7 +111,7 @@ class SessionRegistry:
     ) -> tuple[Session, str]:
         """A new session and its token. Raises: AccessDenied: the user has too many."""
         most = policy.max_sessions_per_user
-        if most and self._count(identity.user) >= most:
+        if most and self._count(folded_name(identity.user)) >= most:
             raise AccessDenied(f"{identity.user} has {most} sessions, which is the limit")
         token = base64.urlsafe_b64encode(self._random(TOKEN_BYTES)).rstrip(b"=").decode("ascii")
         now_s = self._timers.seconds()
@@ -326,7 +327,7 @@ class SessionRegistry:
         return now_s + interval_s - (int(now_s) - session.identifier) % interval_s
 
     def _count(self, user: str) -> int:
-        return sum(1 for each in self._by_digest.values() if each.record.identity.user == user)
+        return sum(1 for each in self._by_digest.values() if each.user == user)
 
     def _new_identifier(self) -> int:
         while True:

@@ -18,7 +18,7 @@ LONGEST_INPUT_CHARACTERS = 1024
 class Credentials:
     """A name and a password that are text: neither is empty, endless or has a zero byte.
 
-    The name is in Unicode's composed form (NFC), without spaces around it.
+    The name is as `read_name` gives it, without spaces around it.
     """
 
     username: str
@@ -43,7 +43,7 @@ def known_name(identity: Identity) -> Field:
 def read_credentials(answer: Answer, identity: Identity | None = None) -> Credentials:
     """What the answer to `password_form` says. Raises: LoginRejected: nobody could use it."""
     name = identity.user if identity is not None else read_text(answer, "username").strip()
-    return Credentials(read_name(unicodedata.normalize("NFC", name)), read_text(answer, "password"))
+    return Credentials(read_name(name), read_text(answer, "password"))
 
 
 def read_text(answer: Answer, name: str) -> str:
@@ -62,8 +62,21 @@ def read_text(answer: Answer, name: str) -> str:
     return text
 
 
+def folded_name(name: str) -> str:
+    """What is the same of a name in all its spellings: directories know neither case nor width.
+
+    Names are compared by it, or each spelling would be another user to limits and prohibitions.
+    """
+    once = unicodedata.normalize("NFKC", name).casefold()
+    return " ".join(unicodedata.normalize("NFKC", once).split())
+
+
 def read_name(name: str) -> str:
-    """A user's name. Raises: LoginRejected: no name that a log or a directory could show."""
+    """A user's name, in Unicode's composed form (NFC).
+
+    Raises: LoginRejected: no name that a log or a directory could show.
+    """
+    name = unicodedata.normalize("NFC", name)
     if not name or not name.isprintable():
         raise LoginRejected("the username is empty or has control characters in it")
     return name

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from twisted.internet.defer import Deferred
 
-from anyvpn.errors import AccessDenied, BackendFailed
+from anyvpn.errors import AccessDenied, BackendFailed, LoginRejected
 from anyvpn.gateway.settings import Limits
 from anyvpn.interfaces import IDialogue
 from anyvpn.model.authentication import PASSWORD_FORM, Form, Identity, Manifest
@@ -15,7 +15,11 @@ from anyvpn.model.downloads import DownloadHints
 from anyvpn.model.events import EventKind
 from anyvpn.testing.outcomes import completed
 from anyvpn.wire.cookies import HINTS_COOKIE, LOGIN_COOKIE, SESSION_COOKIE, read_webvpnc
-from tests.gateway.backends_in_memory import RIGHT_PASSWORD
+from tests.gateway.backends_in_memory import (
+    RIGHT_CODE,
+    RIGHT_PASSWORD,
+    ask_password_and_code,
+)
 from tests.gateway.login_desk import HASHES, LoginDeskCase
 
 UNAVAILABLE = "The login service is not available. Please try again later."
@@ -117,6 +121,33 @@ class UserLimitTests(LoginDeskCase):
         self.assertEqual(self.client.log_in("bob").form.error, "Login failed.")
         self.assertIn("shut out", self.failures()[-1])
         self.assertTrue(self.other_client("192.0.2.7").log_in("alice").token)
+
+    def test_however_the_name_is_written_it_is_one(self) -> None:
+        """As directories see it: or each spelling would give as many guesses again."""
+        for number, name in enumerate(("BOB", "Bob ", "\uff42ob", "bOb")):
+            self.other_client(f"198.51.100.{number}").log_in(name, "guess")
+        self.assertEqual(self.client.log_in("bob").form.error, "Login failed.")
+
+    def test_another_name_of_the_user_is_guessed_at_like_the_first(self) -> None:
+        async def known_by_mail(dialogue: IDialogue) -> Identity:
+            login = await dialogue.ask(PASSWORD_FORM)
+            if login["password"] != RIGHT_PASSWORD:
+                raise LoginRejected("wrong password")
+            return Identity(login["username"].partition("@")[0])
+
+        self.open_desk(script=known_by_mail)
+        for number in range(4):
+            self.other_client(f"198.51.100.{number}").log_in("bob@example.com", "guess")
+        self.assertEqual(self.client.log_in("bob@example.com").form.error, "Login failed.")
+        self.assertTrue(self.client.log_in("bob").token)
+
+    def test_a_further_question_tells_guessers_no_more_than_a_token(self) -> None:
+        self.open_desk(script=ask_password_and_code)
+        self.guess_from_everywhere()
+        for password in (RIGHT_PASSWORD, "guess"):
+            self.assertEqual(self.client.log_in("bob", password).form.error, "Login failed.")
+        self.client.log_in("alice")
+        self.assertTrue(self.client.reply(answer=RIGHT_CODE).token)
 
     def test_its_owner_gets_in_from_where_he_was_before(self) -> None:
         self.assertTrue(self.client.log_in("bob").token)

@@ -13,6 +13,7 @@ from twisted.logger import LogEvent, capturedLogs
 from anyvpn.backends.sessions_memory import MemorySessions
 from anyvpn.errors import AccessDenied, AddressesExhausted, BackendFailed
 from anyvpn.gateway.session import Session
+from anyvpn.model.authentication import Identity
 from anyvpn.model.events import Counters, EventKind
 from anyvpn.model.session import Connected, Dormant, EndReason, Granted, SessionRecord
 from anyvpn.model.tunnel_settings import Lease
@@ -102,6 +103,16 @@ class GrantTests(SessionsCase):
         self.assertEqual(str(error), "alice has 2 sessions, which is the limit")
         self.registry.end(first, EndReason.LOGOUT)
         self.grant(policy)
+
+    def test_however_the_name_is_written_it_is_one_user(self) -> None:
+        policy = replace(POLICY, max_sessions_per_user=1)
+        session, _ = self.grant(policy)
+        work = self.registry.grant(Identity("ALICE"), "Staff", policy, PEER)
+        completed(error_of(work, AccessDenied))
+        self.registry.end(session, EndReason.LOGOUT)
+        self.registry.end(session, EndReason.LOGOUT)
+        self.grant(policy, Identity("Alice"))
+        completed(error_of(self.registry.grant(ALICE, "Staff", policy, PEER), AccessDenied))
 
     def test_logins_at_the_same_time_count_each_other(self) -> None:
         store = self.store = SlowSessions()
