@@ -11,6 +11,7 @@ from zope.interface import implementer
 from anyvpn.errors import BackendFailed, LoginRejected
 from anyvpn.interfaces import IAuthenticator, IDialogue
 from anyvpn.model.authentication import Answer, Identity, LoginRequest, Question
+from anyvpn.model.credentials import folded_name
 
 
 @attrs.frozen
@@ -58,14 +59,14 @@ class Chain:
 
 
 def joined(first: Identity, second: Identity) -> Identity:
-    """One user as two authenticators know it; what the second says of an attribute counts.
+    """One user as two authenticators know it; what the second says of name and attributes counts.
 
     Raises: LoginRejected: they mean different users.
     """
-    if first.user != second.user:
+    if folded_name(first.user) != folded_name(second.user):
         raise LoginRejected(f"{first.user} was found first, and then {second.user}")
     return Identity(
-        first.user,
+        second.user,
         first.groups | second.groups,
         MappingProxyType({**first.attributes, **second.attributes}),
     )

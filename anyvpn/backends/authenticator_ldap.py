@@ -76,7 +76,10 @@ class Settings:
         default=None, metadata=_help("File whose first line is the password of bind_dn.")
     )
     user_attribute: str = attrs.field(
-        default="", metadata=_help("Attribute with the user's name; empty: as it was typed.", "uid")
+        default="",
+        metadata=_help(
+            "Attribute with the user's name; empty: the one that {user} stands for.", "uid"
+        ),
     )
     attributes: tuple[str, ...] = attrs.field(
         default=(),

@@ -24,7 +24,7 @@ from anyvpn.backends.authenticator_ldap_policy import (
 )
 from anyvpn.errors import BackendFailed, LoginRejected
 from anyvpn.model.authentication import Identity
-from anyvpn.model.credentials import Credentials, read_name
+from anyvpn.model.credentials import Credentials, folded_name, read_name
 
 # From the protocol: RFC 4511, appendix A
 _SUCCESS = 0
@@ -40,6 +40,8 @@ _REFUSALS = frozenset(
     )
 )
 
+_NAMED_BY = re.compile(r"([A-Za-z][A-Za-z0-9-]*)={user}")
+
 # Ours
 MOST_NESTED_GROUPS = 1000
 DEEPEST_NESTING = 10
@@ -52,8 +54,9 @@ class Layout:
     """Where users and groups stand in the tree.
 
     Either `user_template` is the user's DN with {user} in it, or the one entry below `base` that
-    fits `user_filter` is the user's. Groups are the values of `groups_attribute`, and the entries
-    below `group_base` that fit `group_filter` with {dn} or {user} in it.
+    fits `user_filter` is the user's. The user's name stands in `user_attribute`, or else in the
+    attribute by which the entry is found. Groups are the values of `groups_attribute`, and the
+    entries below `group_base` that fit `group_filter` with {dn} or {user} in it.
     """
 
     user_template: str = ""
@@ -66,6 +69,12 @@ class Layout:
     group_filter: str = "(&(objectClass=groupOfNames)(member={dn}))"
     group_name_attribute: str = "cn"
     nested_groups: bool = False
+
+    @property
+    def name_attribute(self) -> str:
+        """Where the user's name stands; empty: nothing tells it but what was typed."""
+        found = _NAMED_BY.search(self.user_template or self.user_filter)
+        return self.user_attribute or (found[1] if found is not None else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,18 +165,18 @@ class Directory:
 
     def _wanted_attributes(self) -> list[str]:
         own = self._layout
-        wanted = {*own.attributes, own.groups_attribute, own.user_attribute} - {""}
+        wanted = {*own.attributes, own.groups_attribute, own.name_attribute} - {""}
         # One attribute at least, so that an entry that was read is told from one that was not
         return sorted(wanted | {"objectClass"})
 
     def _identity(self, user: str, entry: Entry, groups: Iterable[str]) -> Identity:
         own = self._layout
-        if own.user_attribute:
-            names = entry.attributes.get(own.user_attribute.lower(), ())
-            same = [each for each in names if each.casefold() == user.casefold()]
+        if own.name_attribute:
+            names = entry.attributes.get(own.name_attribute.lower(), ())
+            same = [each for each in names if folded_name(each) == folded_name(user)]
             if len(same) != 1 and len(names) != 1:
                 raise LoginRejected(
-                    f"the user's entry has {len(names)} values of {own.user_attribute}"
+                    f"the user's entry has {len(names)} values of {own.name_attribute}"
                 )
             user = read_name(same[0] if same else names[0])
         kept = {

@@ -21,6 +21,7 @@ from anyvpn.backends.authorizer_static_policies import PolicySettings
 from anyvpn.errors import AccessDenied
 from anyvpn.interfaces import ILayeredAuthorizer
 from anyvpn.model.authentication import Identity, LoginRequest
+from anyvpn.model.credentials import folded_name
 from anyvpn.model.group_policy import GroupPolicy, PolicyLayer, merge
 
 # Ours
@@ -53,7 +54,8 @@ class Settings:
         metadata={"help": 'Attribute to value to policy, or to "deny"; the first that fits.'},
     )
     by_user: dict[str, str] = attrs.field(
-        factory=dict, metadata={"help": 'User to policy, or to "deny".'}
+        factory=dict,
+        metadata={"help": 'User to policy, or to "deny"; names without regard to case.'},
     )
     attribute_map: dict[str, str] = attrs.field(
         factory=dict,
@@ -105,6 +107,11 @@ class Settings:
         return settings.access_hours
 
     def _wrong_names(self) -> Iterator[str]:
+        users: dict[str, str] = {}
+        for user in self.by_user:
+            same = users.setdefault(folded_name(user), user)
+            if same != user:
+                yield f"by_user: {same} and {user} are the same user"
         if DENY in self.policies:
             yield f'policies: "{DENY}" stands for refusal and cannot be the name of a policy'
         named: list[tuple[str, Mapping[str, str], frozenset[str]]] = [
@@ -182,6 +189,7 @@ class StaticAuthorizer:
             **(RADIUS_ATTRIBUTES if settings.radius_attributes else {}),
             **settings.attribute_map,
         }
+        self._users = {folded_name(user): user for user in settings.by_user}
         self._merged: dict[tuple[str, ...], GroupPolicy] = {}
 
     async def authorize(self, identity: Identity, request: LoginRequest) -> GroupPolicy:
@@ -243,8 +251,9 @@ class StaticAuthorizer:
                 yield named[0], f"attribute {named[1]}"
             elif named[1] != "Class":
                 raise AccessDenied(f"attribute {named[1]} names no policy of ours: {named[0]}")
-        if identity.user in settings.by_user:
-            yield settings.by_user[identity.user], f"by_user of {identity.user}"
+        user = self._users.get(folded_name(identity.user))
+        if user is not None:
+            yield settings.by_user[user], f"by_user of {user}"
 
     def _until_the_end_of(
         self, hours: tuple[str, ...] | None, layers: list[PolicyLayer]

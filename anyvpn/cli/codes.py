@@ -168,10 +168,7 @@ def new_device(
 
     Raises: ConfigurationError: the name or the secret cannot be used.
     """
-    try:
-        read_name(name)
-    except LoginRejected as error:
-        raise ConfigurationError(f"{name!r}: {error}") from None
+    name = _user(name)
     key = secrets.token_bytes(NEW_SECRET_BYTES) if secret is None else _decoded(secret)
     try:
         return CodeMaker(name, kind, key, place.algorithm, place.digits, place.period_s, counter)
@@ -206,6 +203,7 @@ def save_device(place: CodePlace, maker: CodeMaker, code: str | None) -> None:
 
 def remove_device(place: CodePlace, kind: Kind, name: str) -> None:
     """Forget it. Raises: ConfigurationError: there is none."""
+    name = _user(name)
     if not _try(lambda: place.file.remove(name, kind)):
         raise ConfigurationError(f'{place.file.path}: "{name}" has no {kind} device')
 
@@ -223,6 +221,13 @@ def list_devices(place: CodePlace) -> Iterator[str]:
     """One line for each device."""
     for each in _try(place.file.users):
         yield f"{each.user}\t{each.kind}\t{each.digits} digits, {each.algorithm}"
+
+
+def _user(name: str) -> str:
+    try:
+        return read_name(name)
+    except LoginRejected as error:
+        raise ConfigurationError(f"{name!r}: {error}") from None
 
 
 def _picture(address: str) -> str:

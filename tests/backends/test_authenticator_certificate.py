@@ -126,6 +126,9 @@ class NameTests(TestCase):
         error = await error_of(login(two, user="san.email", user_pattern="x"), LoginRejected)
         assert "no name that fits user_pattern" in str(error)
 
+    async def test_names_are_composed_as_typed_ones_are(self) -> None:
+        assert (await login(issue(ROOT, "CN=a\u0308lice"))).user == "älice"
+
     async def test_hostile_names_are_refused(self) -> None:
         for value in (b"\x02\x01x", _text("a\0b"), _text("a\nb"), _text("x" * 300), _text("")):
             shown = names(x509.OtherName(UPN, value))

@@ -92,6 +92,11 @@ class ChainTests(TestCase):
         error = await error_of(chain.authenticate(ScriptedDialogue()), LoginRejected)
         assert str(error) == "alice was found first, and then bob"
 
+    async def test_a_user_is_the_same_in_each_spelling_and_the_later_one_counts(self) -> None:
+        """A certificate may say "Alice" where the directory says "alice"."""
+        chain = Chain((Found(Identity("Alice")), Found(Identity("alice"))))
+        assert (await chain.authenticate(ScriptedDialogue())).user == "alice"
+
     async def test_after_a_refusal_nobody_else_is_asked(self) -> None:
         dialogue = ScriptedDialogue(answers=({**PASSWORD, "password": "no"}, RIGHT_CODE))
         await error_of(Chain((Passwords(), Codes())).authenticate(dialogue), LoginRejected)

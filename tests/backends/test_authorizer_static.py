@@ -63,6 +63,13 @@ class PrecedenceTests(unittest.TestCase):
     def test_user_goes_before_group(self) -> None:
         assert policy_of(self.settings, "root", "first").name == "u"
 
+    def test_however_a_user_s_name_is_written_it_is_one(self) -> None:
+        """Servers that know no case let Mallory in as "MALLORY"."""
+        settings = Settings(by_user={"Mallory": "deny"})
+        for name in ("mallory", "MALLORY", "mallory "):
+            with pytest.raises(AccessDenied, match="is denied by by_user of Mallory"):
+                policy_of(settings, name)
+
     def test_first_group_of_the_file_goes_before_the_next(self) -> None:
         assert policy_of(self.settings, "alice", "first", "second").name == "g2"
 
@@ -183,6 +190,10 @@ class RefusalTests(unittest.TestCase):
         assert 'by_group of dev: there is no policy "enginering", did you mean "engin' in text
         assert 'by_user of bob: there is no policy "y"' in text
         assert 'based_on of engineering: there is no policy "deny"' in text
+
+    def test_two_spellings_of_a_user_are_told(self) -> None:
+        text = self.refusal(by_user={"bob": "default", "Bob": "deny"})
+        assert text == "by_user: bob and Bob are the same user"
 
     def test_no_policy_may_be_called_deny(self) -> None:
         assert "cannot be the name" in self.refusal(policies={"deny": PolicySettings()})

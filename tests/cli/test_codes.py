@@ -36,6 +36,12 @@ class DeviceTests:
         assert kept.secret == b32decode(found[1])
         assert "without having seen a code of it" in said
 
+    def test_a_name_is_the_one_that_logs_in_however_it_was_composed(self) -> None:
+        self.type("totp", "a\u0308lice", "--file", str(self.file))
+        assert [each.user for each in CodeFile(self.file).users()] == ["älice"]
+        self.type("totp", "a\u0308lice", "--file", str(self.file), "--remove")
+        assert CodeFile(self.file).users() == ()
+
     def test_a_given_secret_is_not_shown(self) -> None:
         text = b32encode(SECRET).decode().lower()
         said = self.type(

@@ -153,6 +153,19 @@ class UserTests(LDAPCase):
             "dn": (f"uid=alice,{PEOPLE}",),
         }
 
+    async def test_the_name_is_the_directory_s_own_however_it_was_typed(self) -> None:
+        """Or one user is many to policies and limits: directories know no case."""
+        for changes in (
+            {},
+            {"user_filter": "(|(uid={user})(mail={user}))"},
+            {"user_template": f"uid={{user}},{PEOPLE}", "base": ""},
+        ):
+            assert (await self.login("ALICE", user_attribute="", **changes)).user == "alice"
+        by_mail = {"user_attribute": "", "user_filter": "(|(uid={user})(mail={user}))"}
+        assert (await self.login("Alice@example.com", **by_mail)).user == "alice"
+        by_title = {"user_attribute": "", "user_filter": "(&(!(title={user}))(mail={user}))"}
+        assert "0 values of title" in await self.refusal("alice@example.com", **by_title)
+
     async def test_a_template_binds_as_the_user_at_once(self) -> None:
         template = {"user_template": f"uid={{user}},{PEOPLE}", "base": ""}
         for account in ({"bind_dn": "", "bind_password_file": None}, {}):
