@@ -13,7 +13,7 @@ import attrs
 from zope.interface import implementer
 
 from anyvpn.backends import radius_packets as packets
-from anyvpn.backends.radius_client import Patience, RadiusClient
+from anyvpn.backends.radius_client import Patience, RadiusClient, Server
 from anyvpn.backends.radius_mschap import CHALLENGE_BYTES, is_success, prove
 from anyvpn.backends.radius_settings import ServerSettings, read_servers
 from anyvpn.errors import BackendFailed, LoginRejected
@@ -107,9 +107,9 @@ class RadiusAuthenticator:
         said = read_credentials(answer, dialogue.identity)
         about = self._about(said.username, dialogue.request)
         if self._settings.method == "mschapv2":
-            reply = await self._prove(said, about)
+            reply, server = await self._prove(said, about)
         else:
-            reply = await self._ask({**about, "User-Password": _bounded(said.password)})
+            reply, server = await self._ask({**about, "User-Password": _bounded(said.password)})
         for _ in range(MOST_ROUNDS):
             if reply.code != packets.ACCESS_CHALLENGE:
                 return self._identity(said.username, reply)
@@ -117,14 +117,14 @@ class RadiusAuthenticator:
             answer = await dialogue.ask(_challenge_form(reply))
             given = _bounded(read_text(answer, "answer"))
             more = {"State": state} if state else {}
-            reply = await self._ask({**about, **more, "User-Password": given})
+            reply, server = await self._ask({**about, **more, "User-Password": given}, server)
         raise LoginRejected(f"the server asks for more than {MOST_ROUNDS} answers")
 
-    async def _prove(self, said: Credentials, about: Mapping[str, object]) -> Any:
+    async def _prove(self, said: Credentials, about: Mapping[str, object]) -> tuple[Any, Server]:
         proof = prove(
             said.username, said.password, os.urandom(CHALLENGE_BYTES), os.urandom(CHALLENGE_BYTES)
         )
-        reply = await self._ask(
+        reply, server = await self._ask(
             {
                 **about,
                 "MS-CHAP-Challenge": proof.challenge,
@@ -134,11 +134,13 @@ class RadiusAuthenticator:
         is_proved = is_success(proof, packets.octets(reply, "MS-CHAP2-Success"))
         if reply.code == packets.ACCESS_ACCEPT and not is_proved:
             raise LoginRejected("the server does not prove that it knows the password")
-        return reply
+        return reply, server
 
-    async def _ask(self, attributes: Mapping[str, object]) -> Any:
+    async def _ask(
+        self, attributes: Mapping[str, object], first: Server | None = None
+    ) -> tuple[Any, Server]:
         return await self._client.ask(
-            lambda server: packets.access_request(server.secret, attributes)
+            lambda server: packets.access_request(server.secret, attributes), first
         )
 
     def _about(self, user: str, request: LoginRequest) -> dict[str, object]:

@@ -60,13 +60,17 @@ class RadiusClient:
         self._patience = patience
         self._failed_at_s: dict[Server, float] = {}
 
-    async def ask(self, build: Callable[[Server], Any]) -> Any:
-        """The answer of the first server that gives one; `build` makes the request for each.
+    async def ask(
+        self, build: Callable[[Server], Any], first: Server | None = None
+    ) -> tuple[Any, Server]:
+        """The answer of the first server that gives one, and which; `build` makes each a request.
+
+        `first` is asked before any other: who asked the question that this is the answer to.
 
         Raises: BackendFailed: none of them does; the text says why of each.
         """
         problems = []
-        for server in self._in_turn():
+        for server in self._in_turn(first):
             request = build(server)
             try:
                 answer = await self._ask_one(server, request)
@@ -76,16 +80,19 @@ class RadiusClient:
                 continue
             if self._failed_at_s.pop(server, None) is not None:
                 log.info("The RADIUS server {server} answers again", server=str(server))
-            return answer
+            return answer, server
         raise BackendFailed(f"no RADIUS server answers: {'; '.join(problems)}")
 
-    def _in_turn(self) -> list[Server]:
+    def _in_turn(self, first: Server | None) -> list[Server]:
         """Those that work before those that have failed a moment ago."""
         now_s = self._reactor.seconds()
         after_s = self._patience.retry_after_s
-        return sorted(
-            self._servers, key=lambda each: now_s - self._failed_at_s.get(each, -1e9) < after_s
-        )
+
+        def is_later(server: Server) -> tuple[bool, bool]:
+            has_failed = now_s - self._failed_at_s.get(server, -1e9) < after_s
+            return server != first, has_failed
+
+        return sorted(self._servers, key=is_later)
 
     def _note_failure(self, server: Server, problem: str) -> None:
         if server not in self._failed_at_s:

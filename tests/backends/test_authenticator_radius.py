@@ -250,6 +250,19 @@ class ServersTests(RadiusCase):
             await made.authenticate(ScriptedDialogue(answers=(ALICE,)))
         assert (len(first.asked), len(second.asked)) == (2, 2)
 
+    async def test_whoever_asks_a_question_gets_the_answer(self) -> None:
+        """Another server knows nothing of it, even one that works again meanwhile."""
+        first, down = self.serve(lambda _: [])
+        question = reply(packets.ACCESS_CHALLENGE, State=b"7", Reply_Message="Code?")
+
+        def ask(request: Any) -> list[bytes]:
+            down.answer = reply(packets.ACCESS_REJECT)
+            return question(request) if "State" not in request else ACCEPT(request)
+
+        made = self.make(first, self.serve(ask)[0], retry_after_s=0.0)
+        dialogue = ScriptedDialogue(answers=(ALICE, {"answer": "123456"}))
+        assert (await made.authenticate(dialogue)).user == "alice"
+
     async def test_each_server_has_its_own_secret(self) -> None:
         good, _ = self.serve(accept_alice)
         good.secret_file.write_bytes(b"wrong")
