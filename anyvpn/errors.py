@@ -18,6 +18,7 @@ AnyvpnError
     AccessDenied                a known identity has no policy, or may have no further session
     TunUnavailable              the tun device cannot be made or configured
     BackendFailed               a server or store behind a backend did not do its work
+        LoginUndecided          and what the user typed was refused by another one
     ClientError                 a client's connection cannot go on; the text says what to do
         GatewayUnreachable      no connection, or none that answers
         GatewayUntrusted        its certificate is not one to talk to
@@ -104,6 +105,13 @@ class TunUnavailable(AnyvpnError):
 
 class BackendFailed(AnyvpnError):
     """A directory, a store or another server behind a backend did not do its work."""
+
+
+class LoginUndecided(BackendFailed):
+    """One backend could not say who it is, another one has refused the same answers.
+
+    It is told as a failure, and counted as a guess, which it may be.
+    """
 
 
 class ClientError(AnyvpnError):

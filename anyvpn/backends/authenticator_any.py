@@ -6,7 +6,7 @@ import attrs
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from anyvpn.errors import BackendFailed, LoginRejected
+from anyvpn.errors import BackendFailed, LoginRejected, LoginUndecided
 from anyvpn.interfaces import IAuthenticator, IDialogue
 from anyvpn.model.authentication import Answer, Form, Identity, LoginRequest, Question
 
@@ -45,21 +45,26 @@ class FirstOf:
         """Who it is to the first that accepts.
 
         Raises: LoginRejected: none of them does; the text has what each of them said.
-        Raises: BackendFailed: none of them does, and one of them could not say.
+        Raises: BackendFailed: none of them does, and one of them could not say; LoginUndecided if
+            another one has refused what the user typed.
         """
         given: dict[Form, Answer] = {}
         refusals: list[str] = []
         failures: list[str] = []
+        is_guess = False
         for each in self._of:
+            own = _RememberingDialogue(dialogue, given)
             try:
-                return await each.authenticate(_RememberingDialogue(dialogue, given))
+                return await each.authenticate(own)
             except LoginRejected as error:
                 refusals.append(str(error))
+                is_guess = is_guess or bool(own.asked)
             except BackendFailed as error:
                 log.error("An authenticator failed, the next is asked: {problem}", problem=error)
                 failures.append(str(error))
         if failures:
-            raise BackendFailed("; ".join([*failures, *refusals]))
+            kind = LoginUndecided if is_guess else BackendFailed
+            raise kind("; ".join([*failures, *refusals]))
         raise LoginRejected("; ".join(refusals))
 
 
@@ -75,12 +80,12 @@ class _RememberingDialogue:
         self.identity: Identity | None = dialogue.identity
         self._dialogue = dialogue
         self._given = given
-        self._asked: set[Form] = set()
+        self.asked: set[Form] = set()
 
     async def ask(self, step: Question) -> Answer:
         if not isinstance(step, Form):
             return await self._dialogue.ask(step)
-        if step not in self._given or step in self._asked:
+        if step not in self._given or step in self.asked:
             self._given[step] = await self._dialogue.ask(step)
-        self._asked.add(step)
+        self.asked.add(step)
         return self._given[step]

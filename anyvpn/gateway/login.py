@@ -18,7 +18,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from anyvpn.errors import AccessDenied, BackendFailed, LoginAborted, LoginRejected
+from anyvpn.errors import (
+    AccessDenied,
+    BackendFailed,
+    LoginAborted,
+    LoginRejected,
+    LoginUndecided,
+)
 from anyvpn.gateway.browser_desk import Visit
 from anyvpn.gateway.settings import ProfileBinding
 from anyvpn.interfaces import IDialogue
@@ -230,6 +236,8 @@ class Login:
         except (LoginAborted, CancelledError):
             outcome = Refused(TOO_LATE)
         except BackendFailed as error:
+            if isinstance(error, LoginUndecided) and not self.is_over:
+                self._hooks.failed(self, str(error))
             log.error(
                 "The login of {user} from {peer} failed here: {problem}",
                 user=self.user,

@@ -9,7 +9,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from anyvpn.backends.authenticator_any import FirstOf, Settings, build
-from anyvpn.errors import BackendFailed, LoginAborted, LoginRejected
+from anyvpn.errors import BackendFailed, LoginAborted, LoginRejected, LoginUndecided
 from anyvpn.interfaces import IAuthenticator, IDialogue
 from anyvpn.model.authentication import PASSWORD_FORM, Answer, CertificateRequest, Identity
 from anyvpn.testing.authenticator_contract import AuthenticatorContract
@@ -88,11 +88,17 @@ class FirstOfTests(TestCase):
         assert (await FirstOf((Broken(), Passwords())).authenticate(dialogue)).user == "alice"
 
     async def test_a_refusal_beside_a_failure_is_a_failure(self) -> None:
-        """Whoever is right must not be told, nor counted, as if they were wrong."""
+        """Whoever is right must not be told as if they were wrong; but it may be a guess."""
         for of in ((Broken(), Passwords("a")), (Passwords("a"), Broken())):
             dialogue = ScriptedDialogue(answers=(PASSWORD,))
-            error = await error_of(FirstOf(of).authenticate(dialogue), BackendFailed)
+            error = await error_of(FirstOf(of).authenticate(dialogue), LoginUndecided)
             assert str(error) == "the directory is down; wrong password"
+
+    async def test_a_refusal_of_nothing_that_was_typed_is_no_guess(self) -> None:
+        for of in ((Certificates(), Broken()), (Broken(), Certificates())):
+            dialogue = ScriptedDialogue(answers=((),))
+            error = await error_of(FirstOf(of).authenticate(dialogue), BackendFailed)
+            assert not isinstance(error, LoginUndecided)
 
     async def test_a_client_that_goes_away_is_not_asked_by_the_next(self) -> None:
         dialogue = ScriptedDialogue()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from twisted.internet.defer import Deferred
 
-from anyvpn.errors import AccessDenied, BackendFailed, LoginRejected
+from anyvpn.errors import AccessDenied, BackendFailed, LoginRejected, LoginUndecided
 from anyvpn.gateway.settings import Limits
 from anyvpn.interfaces import IDialogue
 from anyvpn.model.authentication import PASSWORD_FORM, Form, Identity, Manifest
@@ -100,6 +100,19 @@ class BanTests(LoginDeskCase):
         self.fail_four_times()
         self.clock.advance(301)
         self.assertEqual(self.client.init().status, 200)
+
+    def test_guesses_are_counted_while_a_directory_is_down(self) -> None:
+        """Those at the users of another backend that the same login asks."""
+
+        async def undecided(dialogue: IDialogue) -> Identity:
+            await dialogue.ask(PASSWORD_FORM)
+            raise LoginUndecided("the directory is down; wrong password")
+
+        self.open_desk(script=undecided)
+        for _ in range(4):
+            self.assertEqual(self.client.log_in("bob", "guess").refusal, UNAVAILABLE)
+        self.assertEqual(self.failures(), ["the directory is down; wrong password"] * 4)
+        self.assertEqual(self.client.init().status, 403)
 
     def test_a_client_without_cookies_is_counted(self) -> None:
         self.client.version = 1
