@@ -8,17 +8,34 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from bench.measures.crowd import measure_crowd
+from bench.measures.pings import measure_pings
+from bench.measures.sessions import measure_idle, measure_logins, measure_memory
+from bench.measures.small_packets import measure_small_packets
 from bench.measures.throughput import measure_throughput
 from bench.measures.timing import Timing
+from bench.peers import openvpn, wireguard
 from bench.peers.anyconnect import AnyConnectPeer, connect_anyvpn, connect_openconnect
 from bench.peers.certificates import Certificates
+from bench.peers.gateway import Gateway
 from bench.peers.ocserv import OcservGateway
+from bench.peers.openvpn import OpenVPNPeer
 from bench.peers.ours import OurGateway, engines
-from bench.rows import COMPILED, COMPILED_OWN, OCSERV, PYTHON, PYTHON_OWN
+from bench.peers.wireguard import WireGuardPeer
+from bench.rows import (
+    COMPILED,
+    COMPILED_OWN,
+    OCSERV,
+    OPENVPN,
+    PYTHON,
+    PYTHON_OWN,
+    WIREGUARD,
+)
 from bench.topology import Topology
 from bench.tunnel import Channel, OpenTunnel
 
-_SUBJECTS = {"python": (PYTHON, PYTHON_OWN), "compiled": (COMPILED, COMPILED_OWN)}
+_OURS = {"python": (PYTHON, PYTHON_OWN), "compiled": (COMPILED, COMPILED_OWN)}
+_GATEWAYS = (OCSERV, PYTHON, COMPILED)
 
 
 class Peer(Protocol):
@@ -38,22 +55,41 @@ class Peer(Protocol):
         """End the gateway; stopping twice does no harm."""
 
 
-def peers(topology: Topology, directory: Path) -> dict[str, Peer]:
-    """Everybody who can take part, by subject, in the order of the report."""
-    certificates = Certificates(directory / "certificates")
+@dataclass(frozen=True, slots=True)
+class Contestants:
+    """By subject, in the order of the report; `missing` says why somebody is not there."""
 
-    def peer(gateway: OcservGateway | OurGateway, *, own_client: bool) -> AnyConnectPeer:
+    peers: dict[str, Peer]
+    missing: dict[str, str]
+
+
+def contestants(topology: Topology, directory: Path) -> Contestants:
+    """Everybody who could take part."""
+    certificates = Certificates(directory / "certificates")
+    peers: dict[str, Peer] = {}
+    missing: dict[str, str] = {}
+
+    def peer(gateway: Gateway, *, own_client: bool = False) -> AnyConnectPeer:
         connect = connect_anyvpn if own_client else connect_openconnect
         return AnyConnectPeer(gateway, partial(connect, topology, gateway, directory))
 
-    there: dict[str, Peer] = {
-        OCSERV: peer(OcservGateway(topology, directory, certificates), own_client=False)
-    }
-    ours = {each: OurGateway(topology, directory, certificates, each) for each in engines()}
+    peers[OCSERV] = peer(OcservGateway(topology, directory, certificates))
+    there = {each: OurGateway(topology, directory, certificates, each) for each in engines()}
     for own_client in (False, True):
-        for engine, gateway in ours.items():
-            there[_SUBJECTS[engine][own_client]] = peer(gateway, own_client=own_client)
-    return there
+        for engine, subjects in _OURS.items():
+            if engine in there:
+                peers[subjects[own_client]] = peer(there[engine], own_client=own_client)
+            else:
+                missing[subjects[own_client]] = f"there is no {engine} engine here"
+    if why := wireguard.why_not():
+        missing[WIREGUARD] = why
+    else:
+        peers[WIREGUARD] = WireGuardPeer(topology, directory)
+    if why := openvpn.why_not():
+        missing[OPENVPN] = why
+    else:
+        peers[OPENVPN] = OpenVPNPeer(topology, certificates)
+    return Contestants(peers, missing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +101,48 @@ class TunnelMeasure:
     run: Callable[[Topology, OpenTunnel, Timing], dict[str, float]]
 
 
-TUNNEL_MEASURES = tuple(
-    TunnelMeasure(
-        f"{channel.value}.{'down' if download else 'up'}.{streams}",
-        channel,
-        partial(measure_throughput, download=download, streams=streams),
-    )
-    for channel in Channel
-    for streams in (1, 8)
-    for download in (True, False)
+@dataclass(frozen=True, slots=True)
+class GatewayMeasure:
+    """Something to be measured of a gateway with clients of its own, by those `subjects`.
+
+    What takes long is measured `once`, in the first round.
+    """
+
+    key: str
+    run: Callable[[Topology, AnyConnectPeer, Timing], dict[str, float]]
+    subjects: tuple[str, ...] = _GATEWAYS
+    once: bool = False
+
+
+def _tunnel_measures() -> list[TunnelMeasure]:
+    found = []
+    for channel in Channel:
+        for streams in (1, 8):
+            for direction, download in (("down", True), ("up", False)):
+                run = partial(measure_throughput, download=download, streams=streams)
+                found.append(TunnelMeasure(f"{channel.value}.{direction}.{streams}", channel, run))
+    for size_bytes in (100, 512):
+        for direction, download in (("down", True), ("up", False)):
+            small = partial(measure_small_packets, download=download, size_bytes=size_bytes)
+            key = f"dtls.{direction}.udp{size_bytes}"
+            found.append(TunnelMeasure(key, Channel.DATAGRAMS, small))
+    for state, loaded in (("idle", False), ("loaded", True)):
+        pings = partial(measure_pings, loaded=loaded)
+        found.append(TunnelMeasure(f"dtls.ping.{state}", Channel.DATAGRAMS, pings))
+    return found
+
+
+TUNNEL_MEASURES = tuple(_tunnel_measures())
+GATEWAY_MEASURES = (
+    GatewayMeasure("login", lambda t, peer, timing: measure_logins(t, peer.gateway, timing)),
+    GatewayMeasure("session", lambda t, peer, timing: measure_memory(t, peer.gateway, timing)),
+    GatewayMeasure(
+        "idle",
+        lambda t, peer, timing: measure_idle(t, peer.gateway, timing),
+        subjects=(PYTHON, COMPILED),
+        once=True,
+    ),
+    GatewayMeasure(
+        "crowd", lambda t, peer, timing: measure_crowd(t, peer.connect, timing), once=True
+    ),
 )

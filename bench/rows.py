@@ -67,4 +67,36 @@ def _cpu_targets(channel: str, direction: str) -> tuple[Target, ...]:
     )
 
 
-ROWS: tuple[Row, ...] = (*_traffic_rows(),)
+def _small_packet_rows() -> Iterator[Row]:
+    targets = (Target(PYTHON, 1.5), Target(COMPILED, 0.6))
+    for size_bytes in (100, 512):
+        for direction in ("down", "up"):
+            title = f"DTLS, UDP of {size_bytes} bytes {direction}"
+            wanted = targets if size_bytes == 100 else ()
+            yield Row(f"dtls.{direction}.udp{size_bytes}.cpu", title, "CPU-µs/packet", wanted)
+
+
+def _ping_rows() -> Iterator[Row]:
+    targets = (Target(PYTHON, 1.0), Target(COMPILED, 1.0))
+    for state, title in (("idle", "ping"), ("loaded", "ping beside a download")):
+        yield Row(f"dtls.ping.{state}.p50", f"{title}, median", "ms")
+        yield Row(f"dtls.ping.{state}.p99", f"{title}, 99th percentile", "ms", targets)
+
+
+def _both(limit: float, against: str = OCSERV) -> tuple[Target, ...]:
+    return (Target(PYTHON, limit, against), Target(COMPILED, limit, against))
+
+
+ROWS: tuple[Row, ...] = (
+    *_traffic_rows(),
+    *_small_packet_rows(),
+    *_ping_rows(),
+    Row("login.cpu", "login and CONNECT", "CPU-ms", _both(1.0)),
+    Row("login.wall", "login and CONNECT, one after the other", "ms"),
+    Row("session.memory", "memory of an idle session", "KiB", _both(64.0, "")),
+    Row("idle.held", "idle sessions held, of those opened", "sessions", _both(10_000, ""), True),
+    Row("idle.rss", "memory of the process that holds them", "MB", _both(1000.0, "")),
+    Row("idle.core", "what they take of a core", "%", _both(20.0, "")),
+    Row("crowd.share", "clients at once: smallest share over largest", "", (), True),
+    Row("crowd.stalled", "throughput of the rest when one stalls", "", _both(0.9, ""), True),
+)

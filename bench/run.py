@@ -23,14 +23,15 @@ from typing import NoReturn
 from rich.console import Console
 
 from anyvpn.testing.programs import UnmetExpectation
-from bench.contest import TUNNEL_MEASURES, Peer, peers
+from bench.contest import GATEWAY_MEASURES, TUNNEL_MEASURES, Peer, contestants
 from bench.machine import machine, versions
 from bench.measures.timing import QUICK, Timing
+from bench.peers.anyconnect import AnyConnectPeer
 from bench.report import show
 from bench.results import Results
 from bench.rows import ROWS, TITLES
 from bench.topology import Topology
-from bench.tunnel import Channel
+from bench.tunnel import Channel, OpenTunnel
 
 NEEDED = {
     "ethtool": "ethtool",
@@ -65,36 +66,40 @@ class Run:
 
     def everything(self, topology: Topology, directory: Path) -> None:
         """Raises: UnmetExpectation: something did not go as a measure needs it."""
-        there = peers(topology, directory)
-        chosen = {name: peer for name, peer in there.items() if name in self._subjects}
-        for name in self._subjects:
-            if name not in there:
-                self.results.skipped[name] = "is not there on this machine"
+        there = contestants(topology, directory)
+        for name, why in there.missing.items():
+            if name in self._subjects:
+                self.results.skipped[TITLES[name]] = why
         for number in range(1, self._timing.repeats + 1):
-            for name, peer in chosen.items():
-                self._say(f"round {number} of {self._timing.repeats}: {TITLES[name]}")
-                with _running(peer):
-                    for channel in peer.channels:
-                        self._measure_tunnel(topology, name, peer, channel)
+            for name, peer in there.peers.items():
+                if name in self._subjects:
+                    self._say(f"round {number} of {self._timing.repeats}: {TITLES[name]}")
+                    self._measure(topology, name, peer, is_first=number == 1)
 
-    def _measure_tunnel(
-        self, topology: Topology, subject: str, peer: Peer, channel: Channel
-    ) -> None:
-        measures = [
-            each
-            for each in TUNNEL_MEASURES
-            if each.channel is channel and any(row.startswith(each.key) for row in self._wanted)
-        ]
-        if not measures:
-            return
-        tunnel = peer.connect(channel)
-        try:
-            described = f"{tunnel.cipher}, MTU {tunnel.mtu_bytes}"
-            self.results.tunnels[f"{TITLES[subject]}, {channel.value}"] = described
-            for measure in measures:
-                self._add(measure.key, subject, measure.run(topology, tunnel, self._timing))
-        finally:
-            tunnel.close()
+    def _measure(self, topology: Topology, subject: str, peer: Peer, *, is_first: bool) -> None:
+        """One subject's turn."""
+        for channel in peer.channels:
+            measures = [
+                each
+                for each in TUNNEL_MEASURES
+                if each.channel is channel and self._is_wanted(each.key)
+            ]
+            if measures:
+                with _running(peer), _tunnel(peer, channel) as tunnel:
+                    described = f"{tunnel.cipher}, MTU {tunnel.mtu_bytes}"
+                    self.results.tunnels[f"{TITLES[subject]}, {channel.value}"] = described
+                    for measure in measures:
+                        figures = measure.run(topology, tunnel, self._timing)
+                        self._add(measure.key, subject, figures)
+        for each in GATEWAY_MEASURES:
+            is_due = is_first or not each.once
+            if is_due and subject in each.subjects and self._is_wanted(each.key):
+                assert isinstance(peer, AnyConnectPeer)
+                with _running(peer):
+                    self._add(each.key, subject, each.run(topology, peer, self._timing))
+
+    def _is_wanted(self, key: str) -> bool:
+        return any(row.startswith(f"{key}.") for row in self._wanted)
 
     def _add(self, key: str, subject: str, figures: dict[str, float]) -> None:
         for name, figure in figures.items():
@@ -115,6 +120,15 @@ def _running(peer: Peer) -> Iterator[None]:
         yield
     finally:
         peer.stop()
+
+
+@contextmanager
+def _tunnel(peer: Peer, channel: Channel) -> Iterator[OpenTunnel]:
+    tunnel = peer.connect(channel)
+    try:
+        yield tunnel
+    finally:
+        tunnel.close()
 
 
 def give_up(why: str) -> NoReturn:

@@ -14,9 +14,10 @@ from bench.topology import INSIDE_ADDRESS, Topology
 from bench.tunnel import OpenTunnel
 
 # From iperf3: a line of its receiver for each second, with `--format k`
-_REPORT = (
-    r"^\[ *{who}\] +(?P<begin>[\d.]+)-(?P<end>[\d.]+) +sec .*? (?P<kilobits>\d+) Kbits/sec"
-    r"(?:.* (?P<lost>\d+)/(?P<packets>\d+) )?"
+_REPORT = re.compile(
+    r"\[ *(?P<who>SUM|\d+)\] +(?P<begin>[\d.]+)-(?P<end>[\d.]+) +sec "
+    r".*? (?P<kilobits>\d+) Kbits/sec"
+    r"(?:.* (?P<lost>-?\d+)/(?P<packets>\d+) )?"
 )
 
 # Ours
@@ -42,6 +43,19 @@ class Amount:
     received_bytes: float
     packets: int
     lost: int
+
+
+def read_reports(output: str, streams: int) -> list[Amount]:
+    """What iperf3 has told of so far, second by second; of several streams the sum."""
+    found = []
+    for line in output.splitlines():
+        report = _REPORT.match(line)
+        if report is not None and (report["who"] == "SUM") == (streams > 1):
+            time_s = float(report["end"]) - float(report["begin"])
+            lost = int(report["lost"] or 0)
+            received_bytes = int(report["kilobits"]) * 1000 / 8 * time_s
+            found.append(Amount(time_s, received_bytes, int(report["packets"] or 0) - lost, lost))
+    return found
 
 
 class Traffic:
@@ -83,7 +97,7 @@ class Traffic:
             self._server.kill()
             raise
         self._receiver = self._client if download else self._server
-        self._pattern = re.compile(_REPORT.format(who="SUM" if streams > 1 else r"\d+"))
+        self._streams = streams
 
     def __enter__(self) -> Self:
         return self
@@ -116,16 +130,13 @@ class Traffic:
 
     def amount(self, first: int, end: int) -> Amount:
         """What has arrived from second `first` to before second `end`, counted from 0."""
-        time_s = received_bytes = 0.0
-        packets = lost = 0
-        for report in self._reports()[first:end]:
-            passed_s = float(report["end"]) - float(report["begin"])
-            time_s += passed_s
-            received_bytes += int(report["kilobits"]) * 1000 / 8 * passed_s
-            lost += int(report["lost"] or 0)
-            packets += int(report["packets"] or 0)
-        return Amount(time_s, received_bytes, packets - lost, lost)
+        reports = self._reports()[first:end]
+        return Amount(
+            sum(each.time_s for each in reports),
+            sum(each.received_bytes for each in reports),
+            sum(each.packets for each in reports),
+            sum(each.lost for each in reports),
+        )
 
-    def _reports(self) -> list[re.Match[str]]:
-        lines = self._receiver.output().splitlines()
-        return [found for line in lines if (found := self._pattern.match(line))]
+    def _reports(self) -> list[Amount]:
+        return read_reports(self._receiver.output(), self._streams)

@@ -4,35 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from anyvpn.testing.anyvpn_client import AnyvpnClient
 from anyvpn.testing.openconnect import OpenConnect
 from anyvpn.testing.programs import UnmetExpectation
-from bench.peers.certificates import Certificates
-from bench.processes import Processes
+from bench.peers.gateway import Gateway
 from bench.topology import GATEWAY_ADDRESS, INSIDE_NETWORK, Topology, mtu_bytes
 from bench.tunnel import Channel, OpenTunnel
 
 CIPHER = "AES-256-GCM"
 CONNECT_TIME_S = 60.0
-
-
-class Gateway(Protocol):
-    """Ours or ocserv."""
-
-    server: str
-    certificates: Certificates
-
-    @property
-    def processes(self) -> Processes:
-        """What it runs as."""
-
-    def start(self) -> None:
-        """Start it and wait until it serves."""
-
-    def stop(self) -> None:
-        """End it."""
 
 
 class AnyConnectPeer:
@@ -115,11 +96,12 @@ def _opened(
     if CIPHER not in cipher.replace("_", "-"):
         raise UnmetExpectation(f"{client.name} has {cipher} instead of {CIPHER}")
     return OpenTunnel(
-        client=topology.client,
+        host=topology.client,
         device=client.device,
         channel=channel,
         cipher=cipher,
         mtu_bytes=mtu_bytes(topology.client, client.device),
         gateway=gateway.processes,
+        send_signal=client.send_signal,
         close=client.stop,
     )

@@ -1,0 +1,62 @@
+"""What sessions cost a gateway, apart from their traffic: to come, to be there, and very many."""
+
+from __future__ import annotations
+
+import time
+
+from bench.load import Load
+from bench.measures.timing import Timing
+from bench.peers.gateway import Gateway
+from bench.topology import Topology
+
+# Ours
+SETTLE_TIME_S = 2.0
+"""What a login leaves behind is gone by then."""
+
+
+def measure_logins(topology: Topology, gateway: Gateway, timing: Timing) -> dict[str, float]:
+    """Milliseconds for a login with everything up to the answer to CONNECT, one after the other.
+
+    By certificate, so there is no password hash on either side; without DTLS. The wall time has
+    the client's part in it, which is the same for all.
+    """
+    with Load(topology, gateway, 2, dtls=False, logins_at_once=1) as first:
+        first.wait_until_open()  # whatever the gateway does once is done
+    cpu_before_s = gateway.processes.cpu_s()
+    with Load(topology, gateway, timing.logins, dtls=False, logins_at_once=1) as load:
+        load.wait_until_open()
+        cpu_s = gateway.processes.cpu_s() - cpu_before_s
+        report = load.finish()
+    return {"cpu": cpu_s / timing.logins * 1000, "wall": 1000 / report["logins_per_s"]}
+
+
+def measure_memory(topology: Topology, gateway: Gateway, timing: Timing) -> dict[str, float]:
+    """KiB for a session with both of its channels that does nothing."""
+    with Load(topology, gateway, timing.few_sessions, dtls=True) as few:
+        few.wait_until_settled()
+        time.sleep(SETTLE_TIME_S)
+        before_bytes = gateway.processes.pss_bytes()
+        added = timing.many_sessions - timing.few_sessions
+        with Load(topology, gateway, added, dtls=True) as more:
+            more.wait_until_settled()
+            time.sleep(SETTLE_TIME_S)
+            after_bytes = gateway.processes.pss_bytes()
+    return {"memory": (after_bytes - before_bytes) / added / 1024}
+
+
+def measure_idle(topology: Topology, gateway: Gateway, timing: Timing) -> dict[str, float]:
+    """How many of very many sessions stay, with their probes, and what that takes."""
+    with Load(topology, gateway, timing.idle_sessions, dtls=False) as load:
+        load.wait_until_open()
+        time.sleep(SETTLE_TIME_S)
+        cpu_before_s, began_at_s = gateway.processes.cpu_s(), time.monotonic()
+        time.sleep(timing.idle_time_s)
+        cpu_s = gateway.processes.cpu_s() - cpu_before_s
+        passed_s = time.monotonic() - began_at_s
+        rss_bytes = gateway.processes.rss_bytes()
+        report = load.finish()
+    return {
+        "held": report["connected"],
+        "rss": rss_bytes / 1e6,
+        "core": cpu_s / passed_s * 100,
+    }
