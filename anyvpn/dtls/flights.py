@@ -52,7 +52,6 @@ MOST_FLIGHTS: Final = 64  # peers repeat themselves some ten times; far below FI
 MOST_EARLY_RECORDS: Final = 32
 MOST_EARLY_FINISHED: Final = 8  # records of the peer's last flight that overtake its first
 LONGEST_DATAGRAM_BYTES: Final = 1200  # passes any path that a tunnel is worth having on
-HANDSHAKE_WINDOW_RECORDS: Final = 64
 
 
 class _Outgoing(NamedTuple):
@@ -88,10 +87,9 @@ class FlightExchange:
         self._next_message_sequence = 0
         self._plaintext_version = version.value
         self._plaintext_sequence = 0
-        self._handshake_keys: RecordKeys | None = None
-        self._sealer: RecordSealer | None = None
-        self._message_opener: RecordOpener | None = None
-        self._alert_opener: RecordOpener | None = None
+        self._protected_keys: RecordKeys | None = None
+        self._protected_sequence = 0
+        self._newest_opened = -1
         self._early_finished: list[bytes] = []
         self._flight: list[_Outgoing] = []
         self._flights_sent = 0
@@ -165,8 +163,7 @@ class FlightExchange:
         datagrams = [b""]
         for content_type, epoch, body in self._flight:
             if epoch == PROTECTED_EPOCH:
-                assert self._sealer is not None
-                record = self._sealer.seal(body, content_type)
+                record = self._sealed(content_type, body)
             else:
                 sequence = self._plaintext_sequence.to_bytes(8, "big")
                 self._plaintext_sequence += 1
@@ -190,7 +187,7 @@ class FlightExchange:
         try:
             for record in split_datagram(datagram):
                 self._record_received(record, datagram)
-                if self._early_finished and self._message_opener is not None:
+                if self._early_finished and self._protected_keys is not None:
                     self._take_early_finished()
         except HandshakeFailed:
             self._failed = True
@@ -222,17 +219,15 @@ class FlightExchange:
         if content_type == APPLICATION_DATA:
             if len(self.early_records) < MOST_EARLY_RECORDS:
                 self.early_records.append(record)
-        elif content_type == HANDSHAKE and self._message_opener is None:
-            if len(self._early_finished) < MOST_EARLY_FINISHED:
+        elif self._protected_keys is None:
+            if content_type == HANDSHAKE and len(self._early_finished) < MOST_EARLY_FINISHED:
                 self._early_finished.append(record)
-        elif content_type == HANDSHAKE and self._message_opener is not None:
-            for fragment in read_fragments(self._message_opener.open(record) or b""):
+        elif content_type == HANDSHAKE:
+            for fragment in read_fragments(self._opened(content_type, record)):
                 if fragment.message_type == FINISHED:
                     self._fragment_received(fragment, 0)
-        elif content_type == ALERT and self._alert_opener is not None:
-            alert = self._alert_opener.open(record)
-            if alert is not None:
-                self._alert_received(alert)
+        elif content_type == ALERT:
+            self._alert_received(self._opened(content_type, record))
 
     def _fragment_received(self, fragment: Fragment, record_sequence: int) -> None:
         reassembly = self._reassembly
@@ -289,13 +284,29 @@ class FlightExchange:
         assert self.suite is not None
         client, server = key_block(self.suite, self._master_secret, client_random, server_random)
         write, read = (client, server) if self._is_client else (server, client)
-        keys = RecordKeys(self._version.value, self.suite, write, read, PROTECTED_EPOCH, 0)
-        self._handshake_keys = keys
-        self._sealer = RecordSealer(keys, random=self._random)
-        self._message_opener, self._alert_opener = (
-            RecordOpener(keys, content_type=kind, window_records=HANDSHAKE_WINDOW_RECORDS)
-            for kind in (HANDSHAKE, ALERT)
+        self._protected_keys = RecordKeys(
+            self._version.value, self.suite, write, read, PROTECTED_EPOCH, FIRST_DATA_SEQUENCE
         )
+
+    # Ciphers are made for each record: there is one, as a rule, and the rest of a channel's life
+    # would have to keep them
+
+    def _sealed(self, content_type: int, body: bytes) -> bytes:
+        """One record of the second epoch."""
+        assert self._protected_keys is not None
+        keys = replace(self._protected_keys, write_sequence=self._protected_sequence)
+        self._protected_sequence += 1
+        return RecordSealer(keys, random=self._random).seal(body, content_type)
+
+    def _opened(self, content_type: int, record: bytes) -> bytes:
+        """What is in a record of the second epoch; nothing when it is forged, or not newer."""
+        assert self._protected_keys is not None
+        opener = RecordOpener(self._protected_keys, content_type=content_type, window_records=1)
+        content = opener.open(record)
+        if content is None or opener.highest <= self._newest_opened:
+            return b""
+        self._newest_opened = opener.highest
+        return content
 
     def _take_early_finished(self) -> None:
         """Look again at the records that came before their keys."""
@@ -313,5 +324,6 @@ class FlightExchange:
         self._sign(message)
 
     def _complete(self) -> None:
-        assert self._handshake_keys is not None
-        self.keys = replace(self._handshake_keys, write_sequence=FIRST_DATA_SEQUENCE)
+        assert self._protected_keys is not None
+        self.keys = self._protected_keys
+        self._transcript = b""  # nothing more is signed

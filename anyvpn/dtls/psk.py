@@ -85,7 +85,7 @@ class ServerPSK(ServerExchange):
     def _message_received(self, message: Message) -> None:
         if not self._client_random:
             self._answer_hello(message)
-        elif self._sealer is None:
+        elif self._protected_keys is None:
             self._take_key_exchange(message)
         else:
             self._check_finished(message)
@@ -147,14 +147,14 @@ class ClientPSK(ClientExchange):
         """The server's first flight, come again, says that our second did not arrive."""
         return (
             self.keys is None
-            and self._sealer is not None
+            and self._protected_keys is not None
             and fragment.message_type == SERVER_HELLO_DONE
         )
 
     def _message_received(self, message: Message) -> None:
         if not self._server_random:
             self._take_hello(message)
-        elif self._sealer is not None:
+        elif self._protected_keys is not None:
             self._check_finished(message)
             self._complete()
         elif message.message_type == SERVER_KEY_EXCHANGE:

@@ -54,6 +54,8 @@ _LONGEST_SESSION_ID_BYTES: Final = 32
 MOST_RECORDS_IN_DATAGRAM: Final = 64  # a flight has five; data comes one by one
 WINDOW_RECORDS: Final = 1024  # must be a power of two; wide enough for two reordered bursts
 
+_NEVER: Final = 0xFFFF  # the turn of slots that no number has been seen for
+
 _HEADER = Struct(">B2sHHLH")  # content type, version, epoch, sequence (6 bytes), length
 
 
@@ -191,9 +193,9 @@ class RecordOpener:
 
     A record counts as `replayed` when its sequence number was seen before or is older than the
     window, and as `forged` when it does not authenticate. The window moves for authenticated
-    records only. It is a ring with a slot per sequence number modulo its size: a slot that
-    holds the very number says that it was seen, and a number that is not in its slot but
-    within the window cannot have been.
+    records only. It is a ring with a slot per sequence number modulo its size, which holds in
+    which turn of the ring that number was seen, counted modulo 65,535 so that two bytes hold it:
+    a number within the window that its slot does not tell of cannot have been.
     """
 
     def __init__(
@@ -207,7 +209,8 @@ class RecordOpener:
         self.replayed = 0
         self._head = bytes((content_type,)) + keys.version + keys.epoch.to_bytes(2, "big")
         self._mask = window_records - 1
-        self._seen = array("q", [-1]) * window_records
+        self._shift = self._mask.bit_length()
+        self._seen = array("H", [_NEVER]) * window_records
         self._highest = -1
         self._fixed_iv = keys.read.fixed_iv
         self._aead: AESGCM | None = None
@@ -234,6 +237,7 @@ class RecordOpener:
         seen = self._seen
         highest = self._highest
         mask = self._mask
+        shift = self._shift
         fixed_iv = self._fixed_iv
         cbc = self._cbc
         decrypt = self._aead.decrypt if self._aead is not None else None
@@ -254,7 +258,8 @@ class RecordOpener:
                 continue
             number = int.from_bytes(record[5:11], "big")
             slot = number & mask
-            if number < highest - mask or seen[slot] == number:
+            turn = (number >> shift) % _NEVER
+            if number < highest - mask or seen[slot] == turn:
                 self.replayed += 1
                 continue
             payload: bytes | None = None
@@ -268,7 +273,7 @@ class RecordOpener:
             if payload is None:
                 self.forged += 1
                 continue
-            seen[slot] = number
+            seen[slot] = turn
             if number > highest:  # noqa: PLR1730 - max() would be one more call per packet
                 highest = number
             append(payload)

@@ -115,7 +115,7 @@ class ClientResumption(ClientExchange):
         return self.keys is not None and fragment.message_type == FINISHED
 
     def _message_received(self, message: Message) -> None:
-        if self._opening_seen and self._sealer is not None:
+        if self._opening_seen and self._protected_keys is not None:
             self._check_finished(message)
             self._begin_flight()
             self._add_finished()

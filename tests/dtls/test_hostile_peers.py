@@ -53,8 +53,8 @@ class AlertTests:
 
 def sealed_message(sender: Handshake, message: Message) -> bytes:
     """A message in a record of the second epoch, under the keys that its sender has."""
-    assert isinstance(sender, FlightExchange) and sender._handshake_keys is not None
-    return RecordSealer(replace(sender._handshake_keys, write_sequence=100)).seal(
+    assert isinstance(sender, FlightExchange) and sender._protected_keys is not None
+    return RecordSealer(replace(sender._protected_keys, write_sequence=100)).seal(
         message.encoded(), 22
     )
 

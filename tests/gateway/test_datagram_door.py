@@ -112,7 +112,7 @@ class HandshakeTests:
         client = scene.client(owner)
         finish = client.last_flight()
         assert isinstance(client.handshake, ClientPSK | ClientResumption)
-        keys = client.handshake._handshake_keys
+        keys = client.handshake._protected_keys
         assert keys is not None
         early = application_record(replace(keys, write_sequence=1 << 16), b"early")
         late = application_record(replace(keys, write_sequence=1 << 17), b"late")
