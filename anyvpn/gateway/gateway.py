@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import partial
 from typing import Protocol as TypingProtocol
 
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -145,9 +145,7 @@ class Gateway:
             return _Refused()
         door = FrontDoor(self._reactor, self._desks, peer)
         limit_s = self._settings.limits.handshake_time_s
-        stream = _Connection(self._reactor, self._contexts.default, door, handshake_time_s=limit_s)
-        stream.known = partial(self._known, stream, door)
-        stream.gone = partial(self._gone, stream, door)
+        stream = _Connection(self, door, self._reactor, self._contexts.default, limit_s)
         door.serve(stream)
         self._connections.add(stream)
         return stream
@@ -160,21 +158,17 @@ class Gateway:
             )
         return not refusal
 
-    def _known(self, stream: _Connection, door: FrontDoor, peer: str) -> None:
+    def peer_known(self, stream: _Connection, peer: str) -> None:
         """A proxy has said whose connection it is: that one's it is from now on."""
-        if peer == door.peer:
-            return
-        self._admission.connection_closed(door.peer)
-        door.peer = peer
-        if not self._lets_in(peer):
-            stream.gone = partial(self._forget, stream)
+        self._admission.connection_closed(stream.counted_for)
+        stream.counted_for = peer if self._lets_in(peer) else ""
+        if not stream.counted_for:
             stream.abort("too many connections")
 
-    def _gone(self, stream: TLSStream, door: FrontDoor) -> None:
-        self._admission.connection_closed(door.peer)
-        self._forget(stream)
-
-    def _forget(self, stream: TLSStream) -> None:
+    def connection_gone(self, stream: _Connection) -> None:
+        """The TCP connection of a stream is gone."""
+        if stream.counted_for:
+            self._admission.connection_closed(stream.counted_for)
         self._connections.discard(stream)
         all_gone = self._all_gone
         if all_gone is not None and not self._connections:
@@ -188,21 +182,34 @@ class _Connection(TLSStream):
     Behind a proxy the peer's address comes before the first byte of TLS, but not at once.
     """
 
-    known: Callable[[str], None]
-    gone: Callable[[], None]
-    _is_known = False
+    def __init__(
+        self,
+        gateway: Gateway,
+        door: FrontDoor,
+        reactor: IReactorTime,
+        context: SSL.Context,
+        handshake_time_s: float,
+    ) -> None:
+        super().__init__(reactor, context, door, handshake_time_s=handshake_time_s)
+        self.counted_for = door.peer
+        """The address whose connections it is one of; empty when it was not let in."""
+        self._gateway = gateway
+        self._door: FrontDoor | None = door
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes of TLS came."""
-        if not self._is_known and self.transport is not None:
-            self._is_known = True
-            self.known(_host(self.transport.getPeer()))
+        if self._door is not None and self.transport is not None:
+            door, self._door = self._door, None
+            peer = _host(self.transport.getPeer())
+            if peer != door.peer:
+                door.peer = peer
+                self._gateway.peer_known(self, peer)
         super().dataReceived(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The TCP connection is gone."""
         super().connectionLost(reason)
-        self.gone()
+        self._gateway.connection_gone(self)
 
 
 class _ConnectionFactory(Factory):

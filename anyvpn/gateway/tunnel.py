@@ -67,12 +67,25 @@ class TunnelParts:
 class Tunnel:
     """The CSTP channel of a session, and its DTLS channel when it has one."""
 
+    __slots__ = (
+        "_data_at_s",
+        "_dtls",
+        "_goodbye",
+        "_limits",
+        "_look",
+        "_over",
+        "_parts",
+        "_peer",
+        "_session",
+        "_stream",
+        "_told_unknown",
+    )
+
     def __init__(
         self,
         parts: TunnelParts,
         session: Session,
         stream: TLSStream,
-        settings: TunnelSettings,
         dtls: DTLSAgreement | None,
         *,
         peer: str,
@@ -81,7 +94,6 @@ class Tunnel:
         self._parts = parts
         self._session = session
         self._stream = stream
-        self._settings = settings
         self._dtls = dtls
         self._peer = peer
         self._limits = LivenessLimits(dpd_s=dpd_s)
@@ -91,9 +103,9 @@ class Tunnel:
         self._told_unknown = False
         self._over = False
 
-    def begin(self) -> None:
+    def begin(self, settings: TunnelSettings) -> None:
         """Take the stream over and move packets; the tunnel before this one lets go."""
-        parts, session, settings = self._parts, self._session, self._settings
+        parts, session = self._parts, self._session
         is_new = isinstance(session.record.state, Granted)
         self._stream.reader = self
         self._stream.encoding = settings.encoding
@@ -108,7 +120,8 @@ class Tunnel:
         if self._dtls is not None:
             parts.door.expect(self._dtls.identifier, self, self._peer)
         self._tell(
-            EventKind.TUNNEL_OPENED if is_new else EventKind.TUNNEL_RESUMED, self._description()
+            EventKind.TUNNEL_OPENED if is_new else EventKind.TUNNEL_RESUMED,
+            self._description(settings),
         )
         parts.engine.replace_channel(tunnel_id, ChannelName.CSTP, self._stream)
         if not self._over:
@@ -336,8 +349,7 @@ class Tunnel:
             )
         )
 
-    def _description(self) -> str:
-        settings = self._settings
+    def _description(self, settings: TunnelSettings) -> str:
         addresses = " ".join(str(each) for each in settings.lease.addresses)
         dtls = "off" if settings.dtls is None else settings.dtls.suite
         tls = f"{self._stream.protocol_version()} {self._stream.cipher_name()}"

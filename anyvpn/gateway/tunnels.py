@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from ipaddress import ip_address
 from math import isinf
@@ -95,14 +96,12 @@ class TunnelDesk:
             remaining_s=self._remaining_s(session),
             post_auth_xml=self._post_auth_xml(stream, session, offer),
         )
-        tunnel = Tunnel(
-            self._parts, session, stream, settings, agreement, peer=peer, dpd_s=plan.dpd_s
-        )
+        tunnel = Tunnel(self._parts, session, stream, agreement, peer=peer, dpd_s=plan.dpd_s)
         return Response(
             200,
             headers=tuple(write_settings(settings, anyconnect=plan.is_cisco)),
             reason=b"CONNECTED",
-            take_over=tunnel.begin,
+            take_over=partial(tunnel.begin, settings),
         )
 
     def _agree(self, stream: TLSStream, plan: Plan) -> DTLSAgreement | None:

@@ -127,12 +127,13 @@ class Sources:
     """The inner addresses that a tunnel's client may send from."""
 
     def __init__(self, addresses: Sequence[Address], networks: Iterable[Network]) -> None:
-        self._addresses = frozenset(each.packed for each in addresses)
+        self._addresses = tuple(each.packed for each in addresses)
         self._ipv4 = next((each.packed for each in addresses if each.version == 4), _NO_ADDRESS)
         self._ipv6 = next((each.packed for each in addresses if each.version == 6), _NO_ADDRESS)
-        self._networks: dict[int, _Networks[Sources]] = {4: _Networks(4), 16: _Networks(16)}
+        self._networks: dict[int, _Networks[Sources]] = {}  # for few clients there are any
         for network in networks:
-            self._networks[len(network.network_address.packed)].add(network, self)
+            size = len(network.network_address.packed)
+            self._networks.setdefault(size, _Networks(size)).add(network, self)
 
     def hold_all(self, packets: Sequence[bytes]) -> bool:
         """Whether all come from the tunnel's own addresses; a quick look at the usual case."""
@@ -150,4 +151,4 @@ class Sources:
         if address in self._addresses:
             return True
         networks = self._networks.get(len(address))
-        return bool(networks) and networks is not None and networks.find(address) is not None
+        return networks is not None and networks.find(address) is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 from anyvpn.errors import CompressionError
@@ -87,7 +86,7 @@ class Tunnel:
         self.dropped_queue_full = self.dropped_unroutable = self.dropped_filtered = 0
         self.data_at_s = 0.0
         self._filter = PacketFilter(filters) if filters else None
-        self._waiting: deque[bytes] = deque()
+        self._waiting: list[bytes] = []
         self._answers_second = 0
         self._answers_left = MTU_ANSWERS_PER_S
 
@@ -135,8 +134,7 @@ class Tunnel:
         if self.cstp is not None:
             self.cstp.send_waiting_frames(now_s)
         if self._waiting:
-            packets = list(self._waiting)
-            self._waiting.clear()
+            packets, self._waiting = self._waiting, []
             self._send(packets, now_s)
 
     def _send(self, packets: list[bytes], now_s: float) -> None:
