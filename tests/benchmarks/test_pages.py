@@ -1,0 +1,98 @@
+"""README and docs show the newest committed result, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.pages import (
+    PLOT,
+    newest_result,
+    outdated,
+    page_figures,
+    readme_figures,
+    with_figures,
+)
+from bench.plot import draw
+from bench.results import Results
+
+PLACE = "before\n<!-- figures: of a test -->\nold\n<!-- end of figures -->\nafter\n"
+
+
+def results() -> Results:
+    made = Results(
+        "2026-01-02T03:04:05+00:00",
+        {
+            "processor": "Example CPU",
+            "cores": "2",
+            "memory": "4 GiB",
+            "kernel": "Linux 6",
+            "system": "Debian",
+        },
+        {"Python": "3.13", "ocserv": "1.1.6"},
+    )
+    for subject, down, up in (("ocserv", 6.0, 4.0), ("python", 4.2, 4.4)):
+        for factor in (1.0, 1.1, 0.9):
+            made.add("dtls.down.1.cpu", subject, down * factor)
+            made.add("dtls.up.1.cpu", subject, up * factor)
+    made.tunnels["anyvpn, dtls"] = "AES-256-GCM, MTU 1434"
+    made.skipped["OpenVPN"] = "openvpn not installed"
+    return made
+
+
+class CommittedFiguresTests:
+    def test_documents_show_the_newest_result(self) -> None:
+        assert outdated() == [], "run `python -m bench.pages`"
+
+    def test_the_plot_is_that_of_the_newest_result(self) -> None:
+        newest = newest_result()
+        if newest is None:
+            assert not PLOT.exists()
+        else:
+            assert newest.date.encode() in PLOT.read_bytes(), "run `python -m bench.pages`"
+
+
+class DocumentTests:
+    def test_figures_replace_those_that_were_there(self) -> None:
+        filled = with_figures(PLACE, "new\n")
+        assert filled == PLACE.replace("old", "new")
+        assert with_figures(filled, "") == PLACE.replace("old\n", "")
+
+    def test_a_document_without_a_place_is_found(self) -> None:
+        with pytest.raises(ValueError, match="place"):
+            with_figures("no comments", "new")
+
+    def test_the_page_has_every_row_with_its_verdict(self) -> None:
+        page = page_figures(results())
+        assert "Example CPU, 2 cores, 4 GiB, Linux 6, Debian" in page
+        assert "Python 3.13, ocserv 1.1.6" in page
+        assert (
+            "| DTLS, 1 TCP stream down, CPU-s/GB | ocserv × openconnect | 6 | 5.4 to 6.6 |" in page
+        )
+        assert "| 4.2 | 3.78 to 4.62 | ≤ 0.75 × ocserv | 0.7 | met |" in page
+        assert "| 4.4 | 3.96 to 4.84 | ≤ 1 × ocserv | 1.1 | **missed** |" in page
+        assert "- anyvpn, dtls: AES-256-GCM, MTU 1434" in page
+        assert "- OpenVPN: openvpn not installed" in page
+
+    def test_readme_has_a_sentence_of_the_best_engine_there_is(self) -> None:
+        made = results()
+        assert "the Python engine takes" in readme_figures(made)
+        assert "0.70 times to the client and 1.10 times from the client" in readme_figures(made)
+        made.add("dtls.down.1.cpu", "compiled", 1.5)
+        assert "the Python engine takes" in readme_figures(made)
+        made.add("dtls.up.1.cpu", "compiled", 1.6)
+        assert "0.25 times to the client and 0.40 times from the client" in readme_figures(made)
+
+    def test_without_a_result_nothing_is_claimed(self) -> None:
+        assert readme_figures(None) == ""
+        assert "No result is committed yet" in page_figures(None)
+
+
+class PlotTests:
+    def test_it_is_a_picture_that_says_of_which_run(self, tmp_path: Path) -> None:
+        file = tmp_path / "plot.png"
+        draw(results(), file)
+        content = file.read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert b"2026-01-02T03:04:05+00:00" in content
