@@ -10,6 +10,7 @@ from anyvpn.backends.one_time_code_authenticator import (
     CodeAuthenticator,
     CodeSettings,
     check_window,
+    open_store,
 )
 
 # Ours
@@ -39,5 +40,7 @@ def build(settings: Settings, reactor: Any) -> CodeAuthenticator:
     """What the configuration `backend = "hotp"` makes. Raises: ConfigurationError."""
     own = settings
     return CodeAuthenticator(
-        "hotp", own, reactor, window=own.window, resync_window=own.resync_window
+        *("hotp", own, open_store(own, reactor)),
+        window=own.window,
+        resync_window=own.resync_window,
     )

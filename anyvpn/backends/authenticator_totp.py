@@ -10,6 +10,7 @@ from anyvpn.backends.one_time_code_authenticator import (
     CodeAuthenticator,
     CodeSettings,
     check_window,
+    open_store,
 )
 
 # Ours
@@ -36,4 +37,6 @@ class Settings(CodeSettings):
 
 def build(settings: Settings, reactor: Any) -> CodeAuthenticator:
     """What the configuration `backend = "totp"` makes. Raises: ConfigurationError."""
-    return CodeAuthenticator("totp", settings, reactor, window=settings.window)
+    return CodeAuthenticator(
+        "totp", settings, open_store(settings, reactor), window=settings.window
+    )

@@ -5,13 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from threading import BoundedSemaphore
-from typing import ParamSpec, TypeVar
+from typing import Any
 
 import attrs
-from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
-from twisted.internet.threads import deferToThreadPool
-from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from anyvpn.backends.one_time_code_dialogue import (
@@ -20,32 +16,39 @@ from anyvpn.backends.one_time_code_dialogue import (
     challenge,
     without_spaces,
 )
-from anyvpn.backends.one_time_codes import ALGORITHMS, CodeFile, Guessing, Kind
-from anyvpn.errors import BackendFailed, LoginRejected
+from anyvpn.backends.one_time_code_file import CodeFile
+from anyvpn.backends.one_time_code_redis import CodeRedis, read_key
+from anyvpn.backends.one_time_code_store import CodeStore, use_up
+from anyvpn.backends.one_time_codes import ALGORITHMS, Guessing, Kind
+from anyvpn.backends.redis_server import RedisServer
+from anyvpn.backends.redis_settings import RedisSettings
+from anyvpn.errors import LoginRejected
 from anyvpn.interfaces import IAuthenticator, IDialogue
 from anyvpn.model.authentication import Identity
 from anyvpn.model.credentials import read_text
-
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
-
-# Ours
-MOST_WAITING = 1024
-
-
-class _Reactor(IReactorCore, IReactorFromThreads):
-    """What the authenticator needs of a reactor."""
 
 
 @attrs.frozen
 class CodeSettings:
     """What both kinds of codes have in common."""
 
-    file: Path = attrs.field(
+    file: Path | None = attrs.field(
+        default=None,
         metadata={
-            "help": "The users' secrets and used codes (SQLite); `anyvpn user` keeps it.",
+            "help": "The users' secrets and used codes (SQLite), for gateways of one machine.",
             "example": "codes.sqlite",
-        }
+        },
+    )
+    redis: RedisSettings | None = attrs.field(
+        default=None,
+        metadata={"help": "Or the Redis that has them, for gateways of several machines."},
+    )
+    secrets_key_file: Path | None = attrs.field(
+        default=None,
+        metadata={
+            "help": "File with the key that seals the secrets in Redis, the same on each machine.",
+            "example": "codes.key",
+        },
     )
     inside: IAuthenticator | None = attrs.field(
         default=None,
@@ -75,6 +78,10 @@ class CodeSettings:
     )
 
     def __attrs_post_init__(self) -> None:
+        if (self.file is None) == (self.redis is None):
+            raise ValueError("either file or redis must be set: where secrets and used codes are")
+        if (self.redis is None) != (self.secrets_key_file is None):
+            raise ValueError("secrets_key_file goes together with redis, whose secrets it seals")
         if self.appended and self.inside is None:
             raise ValueError("appended needs `inside`, whose password it stands behind")
         if self.digits not in (6, 7, 8):
@@ -89,39 +96,31 @@ class CodeSettings:
 
 @implementer(IAuthenticator)
 class CodeAuthenticator:
-    """Asks for a code; the file is read and written in a thread of its own."""
+    """Asks for a code, and lets it be used up."""
 
     def __init__(
         self,
         kind: Kind,
         settings: CodeSettings,
-        reactor: _Reactor,
+        store: CodeStore,
         *,
         window: int,
         resync_window: int = 0,
         time_of_day: Callable[[], float] = time.time,
     ) -> None:
-        """Raises: ConfigurationError: the file cannot hold codes."""
         self._kind: Kind = kind
         self._settings = settings
-        self._file = CodeFile(settings.file, Guessing(settings.most_failures, settings.lock_time_s))
-        self._file.check()
+        self._store = store
+        self._guessing = Guessing(settings.most_failures, settings.lock_time_s)
         self._window = window
         self._resync_window = resync_window
         self._time_of_day = time_of_day
-        self._reactor = reactor
-        self._room = BoundedSemaphore(MOST_WAITING)
-        self._closed = False
-        # the thread begins with the first login, which is after the process has forked
-        self._pool = ThreadPool(0, 1, f"{kind} codes")
-        self._pool.start()
-        reactor.addSystemEventTrigger("during", "shutdown", self.close)
 
     async def authenticate(self, dialogue: IDialogue) -> Identity:
         """Who is known already, whom the other authenticator finds, or who says so.
 
         Raises: LoginRejected: the code is wrong or used, or the user has no device.
-        Raises: BackendFailed: the file cannot be used.
+        Raises: BackendFailed: the file or Redis cannot be used.
         """
         settings = self._settings
         if settings.inside is None:
@@ -130,48 +129,49 @@ class CodeAuthenticator:
             digits = settings.digits if settings.appended else 0
             identity, code = await ask_along(dialogue, settings.inside, settings.message, digits)
         try:
-            await self._in_thread(self._use_up, identity.user, (code,), self._window)
+            await self._use_up(identity.user, (code,), self._window)
         except LoginRejected:
-            if not await self._in_thread(self._is_far, identity.user, code):
+            if not await self._is_far(identity.user, code):
                 raise
             form = challenge("Please enter the next code of your device.", identity)
             answer = await dialogue.ask(form)
             codes = (code, without_spaces(read_text(answer, "answer")))
-            await self._in_thread(self._use_up, identity.user, codes, self._resync_window)
+            await self._use_up(identity.user, codes, self._resync_window)
         return identity
 
     def close(self) -> None:
-        """End the thread, after what it is at."""
-        self._closed = True
-        if self._pool.started:
-            self._pool.stop()
+        """Let go of the file or of Redis."""
+        self._store.close()
 
-    async def _in_thread(
-        self,
-        work: Callable[Parameters, Result],
-        *arguments: Parameters.args,
-        **options: Parameters.kwargs,
-    ) -> Result:
-        if self._closed:
-            raise BackendFailed("the authenticator is closed")
-        if not self._room.acquire(blocking=False):
-            raise BackendFailed(f"{MOST_WAITING} codes wait to be checked")
-        try:
-            return await deferToThreadPool(self._reactor, self._pool, work, *arguments, **options)
-        finally:
-            self._room.release()
+    async def _use_up(self, user: str, codes: tuple[str, ...], window: int) -> None:
+        await use_up(
+            *(self._store, user, self._kind, codes, self._guessing),
+            window=window,
+            now_s=self._time_of_day(),
+        )
 
-    def _use_up(self, user: str, codes: tuple[str, ...], window: int) -> None:
-        self._file.use_up(user, self._kind, codes, window=window, now_s=self._time_of_day())
-
-    def _is_far(self, user: str, code: str) -> bool:
+    async def _is_far(self, user: str, code: str) -> bool:
         """Whether the code is one that the device shows after many others that nobody used."""
-        maker = self._file.find(user, self._kind) if self._resync_window else None
+        maker = await self._store.find(user, self._kind) if self._resync_window else None
         if maker is None:
             return False
         near = maker.next_counter + self._window + 1
         far = range(near, maker.next_counter + self._resync_window + 1)
         return maker.find(code, far) is not None
+
+
+def open_store(settings: CodeSettings, reactor: Any) -> CodeStore:
+    """The file or the Redis that the settings name.
+
+    Raises: ConfigurationError: it cannot hold codes, as far as that can be seen from here.
+    """
+    if settings.file is not None:
+        file = CodeFile(settings.file, reactor)
+        file.check()
+        return file
+    assert settings.redis is not None and settings.secrets_key_file is not None
+    server = RedisServer(settings.redis, reactor)
+    return CodeRedis(server, settings.redis.prefix, read_key(settings.secrets_key_file))
 
 
 def check_window(name: str, value: int, most: int) -> None:

@@ -1,25 +1,14 @@
-"""One-time codes of users: their secrets, and which codes are used up (RFC 4226, RFC 6238).
-
-Secrets and counters stand in one SQLite file, in which a code is looked at and used up in one
-transaction: so it is good once, whichever gateway on this file sees it, before a restart or after.
-"""
+"""One-time codes of users: how they are made, and which of them are good (RFC 4226, RFC 6238)."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import os
-import sqlite3
 from base64 import b32encode
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pyotp
-
-from anyvpn.errors import BackendFailed, ConfigurationError, LoginRejected
 
 Kind = Literal["totp", "hotp"]
 
@@ -29,31 +18,11 @@ ALGORITHMS = {"sha1": hashlib.sha1, "sha256": hashlib.sha256, "sha512": hashlib.
 
 # Ours
 LARGEST_SECRET_BYTES = 128
-BUSY_TIME_S = 5.0  # another gateway may be writing
-APPLICATION_ID = 0x4156504F  # "AVPO": tells our files from those of other programs
-_CREATE = """
-CREATE TABLE IF NOT EXISTS codes (
-    user TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    secret BLOB NOT NULL,
-    algorithm TEXT NOT NULL,
-    digits INTEGER NOT NULL,
-    period_s INTEGER NOT NULL,
-    next_counter INTEGER NOT NULL,
-    failures INTEGER NOT NULL DEFAULT 0,
-    failing_since_s REAL NOT NULL DEFAULT 0,
-    PRIMARY KEY (user, kind)
-)"""
-_COLUMNS = "user, kind, secret, algorithm, digits, period_s, next_counter"
-_FIND = (
-    f"SELECT {_COLUMNS}, failures, failing_since_s FROM codes "  # noqa: S608 - our own columns
-    "WHERE user = ? AND kind = ?"
-)
 
 
 @dataclass(frozen=True, slots=True)
 class CodeMaker:
-    """A user's device: its secret and how it makes codes of it.
+    """A user's device: its secret, how it makes codes of it, and which ones are used up.
 
     Raises: ValueError: no device does it so.
     """
@@ -66,6 +35,9 @@ class CodeMaker:
     period_s: int = 30
     next_counter: int = 0
     """The lowest counter whose code is still good; of a time-based code it is the period."""
+    failures: int = 0
+    """Wrong codes in a row, the first of them at `failing_since_s`."""
+    failing_since_s: float = 0.0
 
     def __post_init__(self) -> None:
         if not SMALLEST_SECRET_BYTES <= len(self.secret) <= LARGEST_SECRET_BYTES:
@@ -116,150 +88,26 @@ class Guessing:
     lock_time_s: float = 300.0
 
 
-GUESSING = Guessing()
+def judge(
+    maker: CodeMaker, codes: tuple[str, ...], guessing: Guessing, *, window: int, now_s: float
+) -> tuple[CodeMaker, str]:
+    """What the device is after codes that follow one another, and what is wrong with them.
 
-
-class CodeFile:
-    """The file; opened for each piece of work, which may take place in any thread."""
-
-    def __init__(self, path: Path, guessing: Guessing = GUESSING) -> None:
-        self.path = path
-        self._guessing = guessing
-
-    def check(self) -> None:
-        """Raises: ConfigurationError: it cannot hold codes; that it is not there yet is no harm."""
-        if not self.path.parent.is_dir():
-            raise ConfigurationError(
-                f"file: {self.path}: the directory {self.path.parent} does not exist"
-            )
-        if self.path.exists():
-            try:
-                self.users()
-            except BackendFailed as error:
-                raise ConfigurationError(f"file: {error}") from None
-
-    def users(self) -> tuple[CodeMaker, ...]:
-        """All devices. Raises: BackendFailed."""
-        if not self.path.exists():
-            return ()
-        with self._transaction("DEFERRED") as rows:
-            found = rows.execute(f"SELECT {_COLUMNS} FROM codes ORDER BY user, kind").fetchall()  # noqa: S608
-        return tuple(CodeMaker(*each) for each in found)
-
-    def find(self, user: str, kind: Kind) -> CodeMaker | None:
-        """A user's device, if it has one. Raises: BackendFailed."""
-        if not self.path.exists():
-            return None
-        with self._transaction("DEFERRED") as rows:
-            found = rows.execute(_FIND, (user, kind)).fetchone()
-        return None if found is None else CodeMaker(*found[:-2])
-
-    def put(self, maker: CodeMaker) -> None:
-        """Give a user this device, in the place of the one before. Raises: BackendFailed."""
-        if not self.path.exists():
-            os.close(os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o600))
-        values = (
-            *(maker.user, maker.kind, maker.secret, maker.algorithm, maker.digits),
-            *(maker.period_s, maker.next_counter),
-        )
-        with self._transaction() as rows:
-            rows.execute(
-                f"INSERT OR REPLACE INTO codes ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-                values,
-            )
-
-    def remove(self, user: str, kind: Kind) -> bool:
-        """Forget a user's device; gives whether there was one. Raises: BackendFailed."""
-        if not self.path.exists():
-            return False
-        with self._transaction() as rows:
-            done = rows.execute("DELETE FROM codes WHERE user = ? AND kind = ?", (user, kind))
-            return done.rowcount > 0
-
-    def use_up(
-        self,
-        user: str,
-        kind: Kind,
-        codes: tuple[str, ...],
-        *,
-        window: int,
-        now_s: float,
-    ) -> None:
-        """Let codes that follow one another pass, once.
-
-        `window` is how many periods a clock may be off, or how many codes of a counter may have
-        been skipped.
-
-        Raises: LoginRejected: wrong, used, too many wrong ones before, or no such device.
-        Raises: BackendFailed.
-        """
-        if not self.path.exists():
-            raise LoginRejected(f"{user} has no {kind.upper()} device")
-        with self._transaction() as rows:
-            problem = self._use_up(rows, user, kind, codes, window=window, now_s=now_s)
-        if problem:
-            raise LoginRejected(problem)
-
-    def _use_up(
-        self,
-        rows: sqlite3.Connection,
-        user: str,
-        kind: Kind,
-        codes: tuple[str, ...],
-        *,
-        window: int,
-        now_s: float,
-    ) -> str:
-        found = rows.execute(_FIND, (user, kind)).fetchone()
-        if found is None:
-            return f"{user} has no {kind.upper()} device"
-        *columns, failures, failing_since_s = found
-        maker = CodeMaker(*columns)
-        if now_s - failing_since_s >= self._guessing.lock_time_s:
-            failures = 0
-        if failures >= self._guessing.most_failures:
-            return f"{user} has given {failures} wrong codes and must wait"
-        counters = _counters(maker, window, now_s)
-        counter = _following(maker, codes, counters)
-        if counter is not None and counter >= maker.next_counter:
-            rows.execute(
-                "UPDATE codes SET next_counter = ?, failures = 0 WHERE user = ? AND kind = ?",
-                (counter + len(codes), user, kind),
-            )
-            return ""
-        since_s = failing_since_s if failures else now_s
-        rows.execute(
-            "UPDATE codes SET failures = ?, failing_since_s = ? WHERE user = ? AND kind = ?",
-            (failures + 1, since_s, user, kind),
-        )
-        return "the code was used before" if counter is not None else "the code is wrong"
-
-    @contextmanager
-    def _transaction(self, how: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
-        try:
-            with closing(
-                sqlite3.connect(self.path, timeout=BUSY_TIME_S, isolation_level=None)
-            ) as connection:
-                self._check_kind(connection)
-                connection.execute(f"BEGIN {how}")
-                try:
-                    yield connection
-                except BaseException:
-                    connection.execute("ROLLBACK")
-                    raise
-                connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise BackendFailed(f"{self.path} cannot be used for codes: {error}") from None
-
-    def _check_kind(self, connection: sqlite3.Connection) -> None:
-        (found,) = connection.execute("PRAGMA application_id").fetchone()
-        if found == APPLICATION_ID:
-            return
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if tables:
-            raise BackendFailed(f"{self.path} is a file of another program")
-        connection.execute(_CREATE)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    `window` is how many periods a clock may be off, or how many codes of a counter may have been
+    skipped. Nothing is wrong, the text is empty then, if the codes may pass once the device is
+    what it is to be.
+    """
+    failures = maker.failures
+    if now_s - maker.failing_since_s >= guessing.lock_time_s:
+        failures = 0
+    if failures >= guessing.most_failures:
+        return maker, f"{maker.user} has given {failures} wrong codes and must wait"
+    counter = _following(maker, codes, _counters(maker, window, now_s))
+    if counter is not None and counter >= maker.next_counter:
+        return replace(maker, next_counter=counter + len(codes), failures=0), ""
+    since_s = maker.failing_since_s if failures else now_s
+    problem = "the code was used before" if counter is not None else "the code is wrong"
+    return replace(maker, failures=failures + 1, failing_since_s=since_s), problem
 
 
 def _counters(maker: CodeMaker, window: int, now_s: float) -> range:

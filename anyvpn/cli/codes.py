@@ -7,37 +7,26 @@ import time
 from base64 import b32decode, b32encode
 from binascii import Error as NotBase32
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import qrcode
 
-from anyvpn.backends.one_time_code_authenticator import CodeSettings
-from anyvpn.backends.one_time_codes import CodeFile, CodeMaker, Kind
+from anyvpn.backends.one_time_code_store import CodeStore
+from anyvpn.backends.one_time_codes import CodeMaker, Kind
+from anyvpn.cli.code_places import CodePlace, do_at, find_place
 from anyvpn.cli.passwords import at_terminal, read_first_line
-from anyvpn.errors import BackendFailed, ConfigurationError, LoginRejected
+from anyvpn.errors import ConfigurationError, LoginRejected
 from anyvpn.model.credentials import read_name
-from anyvpn.tap.config import read_section
-
-Result = TypeVar("Result")
 
 # Ours
-DEFAULT_CONFIGURATION = Path("gateway.toml")
 NEW_SECRET_BYTES = 20  # what RFC 4226 recommends, and every application takes
 DEFAULT_ISSUER = "anyvpn"
-
-
-@dataclass(frozen=True, slots=True)
-class CodePlace:
-    """The file that is meant, and what new devices in it are like."""
-
-    file: CodeFile
-    digits: int = 6
-    algorithm: str = "sha1"
-    period_s: int = 30
+AUTHENTICATOR_HELP = "Which of the configuration's authenticators; needed if there are several."
+CONFIG_HELP = "The configuration that names the file or the Redis.  [default: gateway.toml]"
 
 
 def _device_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -59,14 +48,10 @@ def _device_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--authenticator",
             metavar="NAME",
-            help="Which of the configuration's authenticators; needed if there are several.",
+            help=AUTHENTICATOR_HELP,
         ),
         click.option("--file", type=click.Path(path_type=Path), help="The file of codes itself."),
-        click.option(
-            "--config",
-            type=click.Path(path_type=Path),
-            help="The configuration that names the file.  [default: gateway.toml]",
-        ),
+        click.option("--config", type=click.Path(path_type=Path), help=CONFIG_HELP),
     ):
         command = option(command)
     return command
@@ -94,11 +79,17 @@ def hotp(*, name: str, counter: int, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
-def devices(*, file: Path) -> None:
-    """List the devices in the FILE of one-time codes, each with its user."""
-    for line in list_devices(CodePlace(CodeFile(file))):
-        click.echo(line)
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--authenticator", metavar="NAME", help=AUTHENTICATOR_HELP)
+@click.option("--config", type=click.Path(path_type=Path), help=CONFIG_HELP)
+def devices(*, file: Path | None, authenticator: str | None, config: Path | None) -> None:
+    """List the devices in the FILE of one-time codes, or where the configuration keeps them."""
+
+    async def work(store: CodeStore) -> None:
+        for each in await store.devices():
+            click.echo(f"{each.user}\t{each.kind}\t{each.digits} digits, {each.algorithm}")
+
+    do_at(find_place(None, config, file, authenticator), work)
 
 
 def _keep_device(
@@ -117,48 +108,24 @@ def _keep_device(
 ) -> None:
     place = find_place(kind, config, file, authenticator)
     if remove:
-        remove_device(place, kind, name)
-        click.echo(f"removed the {kind} device of {name} from {place.file.path}")
+        do_at(place, lambda store: remove_device(store, kind, name))
         return
     secret = None if secret_file is None else read_first_line(secret_file, "secret")
     maker = new_device(place, kind, name, secret, counter)
-    check_is_new(place, maker, replaces=replace)
-    if secret is None:
-        for line in describe_device(maker, issuer, is_terminal=at_terminal()):
-            click.echo(line)
-    code = None
-    if at_terminal() and not no_check:
-        code = click.prompt("Code that the device shows now", err=True)
-    save_device(place, maker, code)
-    checked = "" if code else ", without having seen a code of it"
-    click.echo(f"{name} has a {kind} device in {place.file.path}{checked}")
 
+    async def work(store: CodeStore) -> None:
+        await check_is_new(store, maker, replaces=replace)
+        if secret is None:
+            for line in describe_device(maker, issuer, is_terminal=at_terminal()):
+                click.echo(line)
+        code = None
+        if at_terminal() and not no_check:
+            code = click.prompt("Code that the device shows now", err=True)
+        await store.put(maker if code is None else checked(maker, code))
+        how = "" if code else ", without having seen a code of it"
+        click.echo(f"{name} has a {kind} device in {store}{how}")
 
-def find_place(
-    kind: Kind, configuration: Path | None, file: Path | None, authenticator: str | None
-) -> CodePlace:
-    """Where the codes of this kind are kept. Raises: ConfigurationError: nowhere, or ambiguous."""
-    if file is not None:
-        if configuration is not None or authenticator is not None:
-            raise ConfigurationError("--file says it all: leave --config and --authenticator out")
-        return CodePlace(CodeFile(file))
-    configuration = configuration or DEFAULT_CONFIGURATION
-    found = {
-        str(path[-1]): chosen.settings
-        for path, chosen in read_section(configuration, "authenticators").items()
-        if isinstance(chosen.settings, CodeSettings) and chosen.backend.name == kind
-    }
-    if authenticator is None and len(found) > 1:
-        raise ConfigurationError(
-            f"{configuration}: several authenticators are {kind}: choose one of "
-            f"{', '.join(found)} by --authenticator"
-        )
-    settings = found.get(authenticator or next(iter(found), ""))
-    if settings is None:
-        which = f'"{authenticator}" that is {kind}' if authenticator else f"that is {kind}"
-        raise ConfigurationError(f"{configuration}: no authenticator {which}")
-    period_s = getattr(settings, "period_s", 30)
-    return CodePlace(CodeFile(settings.file), settings.digits, settings.algorithm, period_s)
+    do_at(place, work)
 
 
 def new_device(
@@ -169,43 +136,40 @@ def new_device(
     Raises: ConfigurationError: the name or the secret cannot be used.
     """
     name = _user(name)
+    own = place.settings
     key = secrets.token_bytes(NEW_SECRET_BYTES) if secret is None else _decoded(secret)
     try:
-        return CodeMaker(name, kind, key, place.algorithm, place.digits, place.period_s, counter)
+        return CodeMaker(name, kind, key, own.algorithm, own.digits, place.period_s, counter)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
 
 
-def check_is_new(place: CodePlace, maker: CodeMaker, *, replaces: bool) -> None:
+async def check_is_new(store: CodeStore, maker: CodeMaker, *, replaces: bool) -> None:
     """Raises: ConfigurationError: the user has a device, and shall keep it."""
-    if not replaces and _try(lambda: place.file.find(maker.user, maker.kind)) is not None:
+    if not replaces and await store.find(maker.user, maker.kind) is not None:
         raise ConfigurationError(
-            f'{place.file.path}: "{maker.user}" has a {maker.kind} device already; '
+            f'{store}: "{maker.user}" has a {maker.kind} device already; '
             "--replace puts this one into its place"
         )
 
 
-def save_device(place: CodePlace, maker: CodeMaker, code: str | None) -> None:
-    """Keep it, once a code of it has been shown; without one it is taken on trust.
-
-    Raises: ConfigurationError: the code is not the device's, or the file cannot be written.
-    """
-    if code is not None:
-        window = 1 if maker.kind == "totp" else 10
-        period = int(time.time() // maker.period_s)
-        start = max(0, period - window) if maker.kind == "totp" else maker.next_counter
-        counter = maker.find("".join(code.split()), range(start, start + 2 * window + 1))
-        if counter is None:
-            raise ConfigurationError("this is not the device's code; nothing was changed")
-        maker = replace(maker, next_counter=counter + 1)
-    _try(lambda: place.file.put(maker))
+def checked(maker: CodeMaker, code: str) -> CodeMaker:
+    """The device after a code of it. Raises: ConfigurationError: the code is not the device's."""
+    window = 1 if maker.kind == "totp" else 10
+    period = int(time.time() // maker.period_s)
+    start = max(0, period - window) if maker.kind == "totp" else maker.next_counter
+    counter = maker.find("".join(code.split()), range(start, start + 2 * window + 1))
+    if counter is None:
+        raise ConfigurationError("this is not the device's code; nothing was changed")
+    return replace(maker, next_counter=counter + 1)
 
 
-def remove_device(place: CodePlace, kind: Kind, name: str) -> None:
+async def remove_device(store: CodeStore, kind: Kind, name: str) -> None:
     """Forget it. Raises: ConfigurationError: there is none."""
     name = _user(name)
-    if not _try(lambda: place.file.remove(name, kind)):
-        raise ConfigurationError(f'{place.file.path}: "{name}" has no {kind} device')
+    if not await store.remove(name, kind):
+        raise ConfigurationError(f'{store}: "{name}" has no {kind} device')
+    click.echo(f"removed the {kind} device of {name} from {store}")
 
 
 def describe_device(maker: CodeMaker, issuer: str, *, is_terminal: bool) -> Iterator[str]:
@@ -215,12 +179,6 @@ def describe_device(maker: CodeMaker, issuer: str, *, is_terminal: bool) -> Iter
         yield _picture(address)
     yield f"address: {address}"
     yield f"secret:  {b32encode(maker.secret).decode('ascii').rstrip('=')}"
-
-
-def list_devices(place: CodePlace) -> Iterator[str]:
-    """One line for each device."""
-    for each in _try(place.file.users):
-        yield f"{each.user}\t{each.kind}\t{each.digits} digits, {each.algorithm}"
 
 
 def _user(name: str) -> str:
@@ -244,10 +202,3 @@ def _decoded(secret: str) -> bytes:
         return b32decode(text + "=" * (-len(text) % 8))
     except (NotBase32, ValueError):
         raise ConfigurationError("the secret is not base32 text") from None
-
-
-def _try(work: Callable[[], Result]) -> Result:
-    try:
-        return work()
-    except BackendFailed as error:
-        raise ConfigurationError(str(error)) from None

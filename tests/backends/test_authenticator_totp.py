@@ -12,27 +12,30 @@ from zope.interface import implementer
 
 from anyvpn.backends import authenticator_hotp, authenticator_totp
 from anyvpn.backends.authenticator_totp import Settings
-from anyvpn.backends.one_time_code_authenticator import CodeAuthenticator
-from anyvpn.backends.one_time_codes import CodeFile, CodeMaker
+from anyvpn.backends.one_time_code_authenticator import CodeAuthenticator, open_store
+from anyvpn.backends.one_time_code_file import CodeFile
+from anyvpn.backends.one_time_codes import CodeMaker
+from anyvpn.backends.redis_settings import RedisSettings
 from anyvpn.errors import BackendFailed, LoginRejected
 from anyvpn.interfaces import IAuthenticator, IDialogue
 from anyvpn.model.authentication import Answer, Form, Identity
 from anyvpn.testing.authenticator_contract import AuthenticatorContract
 from anyvpn.testing.dialogue import ScriptedDialogue
-from anyvpn.testing.outcomes import error_of
+from anyvpn.testing.outcomes import completed, error_of
 from tests.backends.test_authenticator_chain import PASSWORD, Passwords
 from tests.backends.test_one_time_codes import COUNTED, SECRET
 
 ALICE = Identity("alice", frozenset(("staff",)))
 NOW_S = 59.0
+REDIS = RedisSettings("redis://127.0.0.1")
 CODE = COUNTED[1]  # of the second 59, too
 
 
 class CodeCase(TestCase):
     def setUp(self) -> None:
         self.file = CodeFile(Path(self.mktemp()))
-        self.file.put(CodeMaker("alice", "totp", SECRET))
-        self.file.put(CodeMaker("alice", "hotp", SECRET))
+        completed(self.file.put(CodeMaker("alice", "totp", SECRET)))
+        completed(self.file.put(CodeMaker("alice", "hotp", SECRET)))
         self.now_s = NOW_S
 
     def totp(self, **settings: Any) -> CodeAuthenticator:
@@ -41,9 +44,9 @@ class CodeCase(TestCase):
             CodeAuthenticator(
                 "totp",
                 own,
-                reactor,
+                open_store(own, reactor),
                 window=own.window,
-                time_of_day=lambda: self.now_s,  # type: ignore[arg-type]  # trial's
+                time_of_day=lambda: self.now_s,
             )
         )
 
@@ -60,7 +63,7 @@ class ContractTests(CodeCase, AuthenticatorContract):
     """With the code as the only thing that is asked."""
 
     def make_authenticator(self) -> IAuthenticator:
-        self.file.put(CodeMaker("alice", "totp", SECRET))
+        completed(self.file.put(CodeMaker("alice", "totp", SECRET)))
         return self.totp(most_failures=1000)
 
     def right_answers(self) -> tuple[Answer, ...]:
@@ -184,6 +187,10 @@ class SettingsTests:
     @pytest.mark.parametrize(
         ("settings", "why"),
         [
+            ({"file": None}, "either file or redis must be set"),
+            ({"redis": REDIS}, "either file or redis must be set"),
+            ({"file": None, "redis": REDIS}, "secrets_key_file goes together with redis"),
+            ({"secrets_key_file": Path("key")}, "secrets_key_file goes together with redis"),
             ({"appended": True}, "appended needs `inside`"),
             ({"digits": 5}, "digits must be"),
             ({"algorithm": "md5"}, "algorithm must be one of sha1"),
@@ -195,7 +202,7 @@ class SettingsTests:
     )
     def test_wrong_settings_are_refused_in_words(self, settings: Any, why: str) -> None:
         with pytest.raises(ValueError, match=why):
-            authenticator_totp.Settings(file=Path("codes"), **settings)
+            authenticator_totp.Settings(**{"file": Path("codes"), **settings})
 
     def test_windows_of_counted_codes_have_a_bound(self) -> None:
         for wrong in ({"window": 101}, {"resync_window": 1001}):

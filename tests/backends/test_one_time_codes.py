@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-from anyvpn.backends.one_time_codes import CodeFile, CodeMaker, Guessing
-from anyvpn.errors import BackendFailed, ConfigurationError, LoginRejected
+from anyvpn.backends.one_time_codes import CodeMaker, Guessing, judge
 
 SECRET = b"12345678901234567890"
 # RFC 4226, appendix D
@@ -26,9 +19,7 @@ TIMED = (
 )
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> CodeFile:
-    return CodeFile(tmp_path / "codes.sqlite", Guessing(3, 60.0))
+GUESSING = Guessing(3, 60.0)
 
 
 def timed(user: str = "alice") -> CodeMaker:
@@ -39,14 +30,17 @@ def counted(next_counter: int = 0) -> CodeMaker:
     return CodeMaker("alice", "hotp", SECRET, next_counter=next_counter)
 
 
-def use(file: CodeFile, code: str, *, now_s: float = 59.0, window: int = 1, kind: str = "") -> str:
-    """What is wrong with it; empty: it passes."""
-    device = "hotp" if kind == "hotp" else "totp"
-    try:
-        file.use_up("alice", device, (code,), window=window, now_s=now_s)  # type: ignore[arg-type]
-    except LoginRejected as error:
-        return str(error)
-    return ""
+class Device:
+    """A device, and what becomes of it with each code."""
+
+    def __init__(self, maker: CodeMaker, guessing: Guessing = GUESSING) -> None:
+        self.maker = maker
+        self._guessing = guessing
+
+    def use(self, *codes: str, now_s: float = 59.0, window: int = 1) -> str:
+        """What is wrong with them; empty: they pass."""
+        self.maker, problem = judge(self.maker, codes, self._guessing, window=window, now_s=now_s)
+        return problem
 
 
 class CodeTests:
@@ -85,133 +79,71 @@ class CodeTests:
 
 
 class TimedTests:
-    def test_a_code_is_good_once(self, file: CodeFile) -> None:
-        file.put(timed())
-        assert use(file, "287082") == ""
-        assert use(file, "287082") == "the code was used before"
-        assert use(CodeFile(file.path), "287082") == "the code was used before"
+    def test_a_code_is_good_once(self) -> None:
+        device = Device(timed())
+        assert device.use("287082") == ""
+        assert device.use("287082") == "the code was used before"
 
-    def test_the_clock_may_be_off_by_the_window(self, file: CodeFile) -> None:
-        for at_s, said in ((29, ""), (89, ""), (91, "the code is wrong"), (119, "the code is wr")):
-            file.put(timed())
-            assert use(file, "287082", now_s=at_s).startswith(said)
-        file.put(timed())
-        assert use(file, "287082", now_s=89, window=0) == "the code is wrong"
+    @pytest.mark.parametrize(
+        ("at_s", "window", "problem"),
+        [
+            (29, 1, ""),
+            (89, 1, ""),
+            (91, 1, "the code is wrong"),
+            (119, 1, "the code is wrong"),
+            (89, 0, "the code is wrong"),
+        ],
+    )
+    def test_the_clock_may_be_off_by_the_window(
+        self, at_s: float, window: int, problem: str
+    ) -> None:
+        assert Device(timed()).use("287082", now_s=at_s, window=window) == problem
 
-    def test_an_older_code_is_not_good_after_a_newer_one(self, file: CodeFile) -> None:
-        file.put(timed())
-        assert use(file, timed().code(2)) == ""
-        assert use(file, timed().code(1)) == "the code was used before"
+    def test_an_older_code_is_not_good_after_a_newer_one(self) -> None:
+        device = Device(timed())
+        assert device.use(timed().code(2)) == ""
+        assert device.use(timed().code(1)) == "the code was used before"
 
     @pytest.mark.parametrize("code", ["", "28708", "2870822", "２８７０８２", "abcdef", "\0" * 6])
-    def test_what_is_no_code_is_wrong(self, file: CodeFile, code: str) -> None:
-        file.put(timed())
-        assert use(file, code) == "the code is wrong"
+    def test_what_is_no_code_is_wrong(self, code: str) -> None:
+        assert Device(timed()).use(code) == "the code is wrong"
 
-    def test_nobodys_codes_are_refused(self, file: CodeFile) -> None:
-        assert use(file, "287082") == "alice has no TOTP device"
-        file.put(timed("bob"))
-        assert use(file, "287082") == "alice has no TOTP device"
-        assert use(file, "287082", kind="hotp") == "alice has no HOTP device"
-
-    def test_guessing_is_slowed_down(self, file: CodeFile) -> None:
-        file.put(timed())
+    def test_guessing_is_slowed_down(self) -> None:
+        device = Device(timed())
         for _ in range(3):
-            assert use(file, "000000", now_s=1000) == "the code is wrong"
-        right = timed().code(1059 // 30)
-        assert "must wait" in use(file, right, now_s=1059)
-        later = timed().code(1061 // 30)
-        assert use(file, later, now_s=1061) == ""
+            assert device.use("000000", now_s=1000) == "the code is wrong"
+        locked = device.maker
+        assert device.use(timed().code(1059 // 30), now_s=1059) == (
+            "alice has given 3 wrong codes and must wait"
+        )
+        assert device.maker == locked
+        assert device.use(timed().code(1061 // 30), now_s=1061) == ""
 
-    def test_a_right_code_forgives_wrong_ones(self, file: CodeFile) -> None:
-        file.put(timed())
+    def test_the_first_of_wrong_codes_begins_the_time(self) -> None:
+        device = Device(timed())
+        for now_s in (1000, 1030, 1059):
+            assert device.use("000000", now_s=now_s) == "the code is wrong"
+        assert device.use(timed().code(1061 // 30), now_s=1061) == ""
+
+    def test_a_right_code_forgives_wrong_ones(self) -> None:
+        device = Device(timed())
         for period in range(3):
             for _ in range(2):
-                assert use(file, "000000", now_s=period * 30) == "the code is wrong"
-            assert use(file, timed().code(period), now_s=period * 30) == ""
-
-    def test_of_many_processes_one_gets_in(self, file: CodeFile) -> None:
-        """As with several gateways on one file."""
-        file.put(timed())
-        program = (
-            "import sys; from pathlib import Path\n"
-            "from anyvpn.backends.one_time_codes import CodeFile\n"
-            "from anyvpn.errors import LoginRejected\n"
-            "sys.stdin.readline()\n"
-            "try:\n"
-            "    CodeFile(Path(sys.argv[1])).use_up('alice', 'totp', ('287082',), window=1, "
-            "now_s=59)\n"
-            "    print('in')\n"
-            "except LoginRejected as error: print(error)\n"
-        )
-        running = [
-            subprocess.Popen(
-                [sys.executable, "-c", program, str(file.path)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            )
-            for _ in range(3)
-        ]
-        for each in running:
-            assert each.stdin is not None
-            each.stdin.write("go\n")
-            each.stdin.flush()
-        said = sorted(each.communicate(timeout=30)[0].strip() for each in running)
-        assert said == ["in", "the code was used before", "the code was used before"]
+                assert device.use("000000", now_s=period * 30) == "the code is wrong"
+            assert device.use(timed().code(period), now_s=period * 30) == ""
 
 
 class CountedTests:
-    def test_codes_may_be_skipped_within_the_window(self, file: CodeFile) -> None:
-        file = CodeFile(file.path)
-        file.put(counted())
-        assert use(file, COUNTED[2], window=2, kind="hotp") == ""
-        for code in COUNTED[:3]:
-            assert use(file, code, window=2, kind="hotp") == "the code is wrong"
-        assert use(file, COUNTED[6], window=2, kind="hotp") == "the code is wrong"
-        assert use(file, COUNTED[5], window=2, kind="hotp") == ""
+    def test_codes_may_be_skipped_within_the_window(self) -> None:
+        device = Device(counted(), Guessing())
+        assert device.use(COUNTED[2], window=2) == ""
+        for code in (*COUNTED[:3], COUNTED[6]):
+            assert device.use(code, window=2) == "the code is wrong"
+        assert device.use(COUNTED[5], window=2) == ""
+        assert device.maker.next_counter == 6
 
-    def test_two_in_a_row_find_a_counter_that_is_far(self, file: CodeFile) -> None:
-        file.put(counted())
-        with pytest.raises(LoginRejected):
-            file.use_up("alice", "hotp", (COUNTED[5], COUNTED[7]), window=10, now_s=0)
-        file.use_up("alice", "hotp", (COUNTED[5], COUNTED[6]), window=10, now_s=0)
-        assert use(file, COUNTED[7], window=0, kind="hotp") == ""
-
-
-class FileTests:
-    def test_nobody_else_can_read_it(self, file: CodeFile) -> None:
-        file.put(timed())
-        assert file.path.stat().st_mode & 0o777 == 0o600
-
-    def test_users_are_kept_and_replaced_and_removed(self, file: CodeFile) -> None:
-        assert file.users() == ()
-        assert file.find("alice", "totp") is None
-        assert not file.remove("alice", "totp")
-        file.put(timed())
-        file.put(counted())
-        other = CodeMaker("alice", "totp", b"x" * 20, "sha256", 8, 60, 7)
-        file.put(other)
-        assert file.users() == (counted(), other)
-        assert file.find("alice", "totp") == other
-        assert file.remove("alice", "totp")
-        assert file.users() == (counted(),)
-
-    def test_strange_names_are_only_names(self, file: CodeFile) -> None:
-        for name in ("' OR 1=1 --", "\U0001f511", "%"):
-            file.put(CodeMaker(name, "totp", SECRET))
-        assert use(file, "287082") == "alice has no TOTP device"
-
-    def test_files_of_others_are_refused(self, file: CodeFile, tmp_path: Path) -> None:
-        with sqlite3.connect(file.path) as connection:
-            connection.execute("CREATE TABLE theirs (x)")
-        with pytest.raises(ConfigurationError, match="is a file of another program"):
-            file.check()
-        file.path.write_bytes(b"not SQLite at all" * 100)
-        with pytest.raises(ConfigurationError, match=r"file: .* cannot be used for codes"):
-            file.check()
-        with pytest.raises(BackendFailed):
-            use(file, "287082")
-        with pytest.raises(ConfigurationError, match=r"file: .* does not exist"):
-            CodeFile(tmp_path / "none" / "codes").check()
+    def test_two_in_a_row_find_a_counter_that_is_far(self) -> None:
+        device = Device(counted())
+        assert device.use(COUNTED[5], COUNTED[7], window=10) == "the code is wrong"
+        assert device.use(COUNTED[5], COUNTED[6], window=10) == ""
+        assert device.use(COUNTED[7], window=0) == ""

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import time
-from base64 import b32decode, b32encode
+from base64 import b32decode, b32encode, b64encode
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from anyvpn.backends.one_time_codes import CodeFile, CodeMaker
+from anyvpn.backends.one_time_code_file import CodeFile
+from anyvpn.backends.one_time_codes import CodeMaker
 from anyvpn.cli import codes
 from anyvpn.cli.main import main
+from anyvpn.testing.outcomes import completed
 
 SECRET = b"12345678901234567890"
+
+
+def devices_in(file: Path) -> tuple[CodeMaker, ...]:
+    return completed(CodeFile(file).devices())
 
 
 class DeviceTests:
@@ -32,15 +41,15 @@ class DeviceTests:
         assert "otpauth://totp/Example:alice?" in said
         found = re.search(r"secret: +(\S+)", said)
         assert found is not None
-        [kept] = CodeFile(self.file).users()
+        [kept] = devices_in(self.file)
         assert kept.secret == b32decode(found[1])
         assert "without having seen a code of it" in said
 
     def test_a_name_is_the_one_that_logs_in_however_it_was_composed(self) -> None:
         self.type("totp", "a\u0308lice", "--file", str(self.file))
-        assert [each.user for each in CodeFile(self.file).users()] == ["älice"]
+        assert [each.user for each in devices_in(self.file)] == ["älice"]
         self.type("totp", "a\u0308lice", "--file", str(self.file), "--remove")
-        assert CodeFile(self.file).users() == ()
+        assert devices_in(self.file) == ()
 
     def test_a_given_secret_is_not_shown(self) -> None:
         text = b32encode(SECRET).decode().lower()
@@ -49,7 +58,7 @@ class DeviceTests:
             stdin=f"{text[:4]} {text[4:]}\n",
         )
         assert text not in said.lower()
-        assert CodeFile(self.file).users() == (CodeMaker("alice", "hotp", SECRET, next_counter=7),)
+        assert devices_in(self.file) == (CodeMaker("alice", "hotp", SECRET, next_counter=7),)
 
     @pytest.mark.parametrize("right", [True, False])
     def test_at_a_terminal_a_code_is_asked_for_first(
@@ -63,7 +72,7 @@ class DeviceTests:
             *("totp", "alice", "--file", str(self.file)), stdin=f"{code}\n", status=int(not right)
         )
         assert "█" in said
-        kept = CodeFile(self.file).users()
+        kept = devices_in(self.file)
         if right:
             assert kept[0].next_counter > period - 1  # the code that was shown is used up
         else:
@@ -73,11 +82,11 @@ class DeviceTests:
     def test_another_device_is_replaced_on_demand_alone(self) -> None:
         words = ("totp", "alice", "--file", str(self.file))
         self.type(*words)
-        [first] = CodeFile(self.file).users()
+        [first] = devices_in(self.file)
         assert "--replace puts this one" in self.type(*words, status=1)
-        assert CodeFile(self.file).users() == (first,)
+        assert devices_in(self.file) == (first,)
         self.type(*words, "--replace")
-        assert CodeFile(self.file).users() != (first,)
+        assert devices_in(self.file) != (first,)
 
     def test_devices_are_listed_and_removed(self) -> None:
         for words in (("totp", "alice"), ("hotp", "bob")):
@@ -95,13 +104,13 @@ class DeviceTests:
         table = '[authenticators.{0}]\nbackend = "totp"\nfile = "{0}.sqlite"\ndigits = 8\n'
         configuration.write_text(table.format("one"))
         self.type("totp", "alice", "--config", str(configuration))
-        [kept] = CodeFile(tmp_path / "one.sqlite").users()
+        [kept] = devices_in(tmp_path / "one.sqlite")
         assert kept.digits == 8
         configuration.write_text(table.format("one") + table.format("two"))
         said = self.type("totp", "bob", "--config", str(configuration), status=1)
         assert "choose one of one, two by --authenticator" in said
         self.type("totp", "bob", "--config", str(configuration), "--authenticator", "two")
-        assert CodeFile(tmp_path / "two.sqlite").users()
+        assert devices_in(tmp_path / "two.sqlite")
         said = self.type("hotp", "bob", "--config", str(configuration), status=1)
         assert "no authenticator that is hotp" in said
 
@@ -119,3 +128,24 @@ class DeviceTests:
     ) -> None:
         assert why in self.type(*words, "--file", str(self.file), stdin=stdin, status=1)
         assert not self.file.exists()
+
+    def test_a_redis_that_is_away_is_told_in_a_line(self, tmp_path: Path) -> None:
+        (tmp_path / "codes.key").write_bytes(b64encode(SECRET * 2))
+        (tmp_path / "gateway.toml").write_text(
+            '[authenticators.phone]\nbackend = "totp"\nsecrets_key_file = "codes.key"\n'
+            f'[authenticators.phone.redis]\nurl = "unix://{tmp_path}/redis.sock"\n'
+        )
+        done = subprocess.run(
+            [sys.executable, "-m", "anyvpn.cli.main", "user", "totp", "alice"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == (
+            f"anyvpn: Redis at unix://{tmp_path}/redis.sock cannot be reached: "
+            "No such file or directory\n"
+        )
