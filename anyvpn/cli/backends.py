@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from typing import Any
 
 import attrs
 import click
-from rich.console import Console
-from rich.table import Table
 
+from anyvpn.cli.tables import print_table
 from anyvpn.errors import BackendUnavailable, ConfigurationError
 from anyvpn.interfaces import IBackend
 from anyvpn.plugins import KINDS, backends, find_backend
 from anyvpn.tap.config_structure import describe_type, did_you_mean, keys_of
 from anyvpn.tap.config_write import write_value
-
-# Ours
-WIDTH_OF_PIPES = 160
 
 
 @click.command("backends")
@@ -43,15 +38,12 @@ def show_backends(*, kind: str | None, name: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("kind", no_wrap=True)
-    table.add_column("name", no_wrap=True)
-    table.add_column("from", no_wrap=True)
-    table.add_column("what it is")
+    rows = []
     for each in found:
         problem = f" (cannot be used: {each['problem']})" if each["problem"] else ""
-        table.add_row(each["kind"], each["name"], each["package"], each["summary"] + problem)
-    _console().print(table)
+        rows.append((each["kind"], each["name"], each["package"], each["summary"] + problem))
+    titles = ("kind", "name", "from", "what it is")
+    print_table(titles, rows, unbroken=titles[:3])
 
 
 def _show_one(facts: Mapping[str, Any], as_json: bool) -> None:
@@ -63,12 +55,11 @@ def _show_one(facts: Mapping[str, Any], as_json: bool) -> None:
     if not facts["settings"]:
         click.echo("It has no settings.")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("key", "what it must be", "default", "meaning"):
-        table.add_column(title, no_wrap=title == "key")
-    for each in facts["settings"]:
-        table.add_row(each["key"], each["type"], each["default"], each["help"])
-    _console().print(table)
+    titles = ("key", "what it must be", "default", "meaning")
+    rows = (
+        [each[word] for word in ("key", "type", "default", "help")] for each in facts["settings"]
+    )
+    print_table(titles, rows, unbroken=titles[:1])
 
 
 def _facts(backend: IBackend, *, strict: bool = False) -> dict[str, Any]:
@@ -121,8 +112,3 @@ def _package(module: str) -> str:
         except PackageNotFoundError:
             continue
     return top
-
-
-def _console() -> Console:
-    # whoever reads a pipe wants a backend on each line
-    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_PIPES)

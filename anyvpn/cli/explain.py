@@ -10,16 +10,20 @@ from types import MappingProxyType
 from typing import Any, cast
 
 import click
-from rich.console import Console
-from rich.table import Table
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from anyvpn.errors import AccessDenied, AnyvpnError, ConfigurationError
+from anyvpn.cli.tables import print_table
+from anyvpn.errors import AccessDenied, AnyvpnError, ConfigurationError, LoginRejected
 from anyvpn.interfaces import IAuthorizer, ILayeredAuthorizer
 from anyvpn.model.authentication import UNKNOWN_CLIENT, Identity, LoginRequest
+from anyvpn.model.connection_profile import ConnectionProfile
+from anyvpn.model.credentials import read_name
 from anyvpn.model.group_policy import GroupPolicy, origins
-from anyvpn.tap.config import read_section
+from anyvpn.tap.config import read_draft, read_section
+from anyvpn.tap.config_checks import default_profile_name
+from anyvpn.tap.config_structure import did_you_mean
+from anyvpn.tap.config_tables import ConnectionProfileTable, GatewayTable
 
 # Ours
 DEFAULT_CONFIGURATION = Path("gateway.toml")
@@ -29,7 +33,9 @@ ANY_ADDRESS = "192.0.2.1"  # of documentation: who asks has no address
 
 @click.command()
 @click.argument("user")
-@click.option("--profile", default="", help="The connection profile that the user has chosen.")
+@click.option(
+    "--profile", default="", help="The connection profile that the user has chosen; or the default."
+)
 @click.option(
     "--group", "groups", multiple=True, metavar="GROUP", help="A group; may be given several times."
 )
@@ -61,8 +67,12 @@ def explain(
     Nobody logs in for it: groups and attributes are those that you give. Exit status 3 means that
     the user would be denied.
     """
-    identity = Identity(user, frozenset(groups), _attributes(attributes))
-    request = LoginRequest(profile, UNKNOWN_CLIENT, ANY_ADDRESS)
+    try:
+        name = read_name(user)
+    except LoginRejected as error:
+        raise click.BadParameter(str(error), param_hint="USER") from None
+    identity = Identity(name, frozenset(groups), _attributes(attributes))
+    request = LoginRequest(_profile(config, profile), UNKNOWN_CLIENT, ANY_ADDRESS)
 
     def run(reactor: Any) -> Deferred[None]:
         return Deferred.fromCoroutine(_explain(reactor, config, identity, request, as_json))
@@ -89,12 +99,9 @@ async def _explain(
         values = {name: {"value": value, "rule": rule} for name, value, rule in _rows(policy, why)}
         click.echo(json.dumps({"policy": policy.name, "values": values}, indent=2))
         return
-    table = Table("key", "value", "rule", box=None, pad_edge=False)
-    for name, value, rule in _rows(policy, why):
-        dim = "dim" if rule == BY_DEFAULT else ""
-        table.add_row(name, _shown(value), rule, style=dim)
     click.echo(f"policy {policy.name}\n")
-    Console().print(table)
+    rows = [(name, _shown(value), rule) for name, value, rule in _rows(policy, why)]
+    print_table(("key", "value", "rule"), rows, dim=lambda row: row[-1] == BY_DEFAULT)
 
 
 async def _policy(
@@ -114,6 +121,22 @@ async def _policy(
         if getattr(policy, each.name) != getattr(default, each.name)
     ]
     return policy, MappingProxyType(dict.fromkeys(changed, f"authorizer {chosen.backend.name}"))
+
+
+def _profile(config: Path, wanted: str) -> str:
+    """The name of the profile that is meant by name or alias; of the default one, if none is."""
+    draft = read_draft(config)  # what is wrong in other sections is told by `anyvpn check`
+    profiles = draft.tables_below("connection_profiles", ConnectionProfileTable)
+    gateway = draft.table("gateway", GatewayTable)
+    if not wanted:
+        return default_profile_name(gateway, profiles) if gateway is not None else ""
+    for each in profiles.values():
+        if ConnectionProfile(each.name, each.alias).answers_to(wanted):
+            return each.name
+    if not profiles:
+        return wanted
+    hint = did_you_mean(wanted, [each.name for each in profiles.values()])
+    raise ConfigurationError(f'{config}: there is no connection profile "{wanted}", {hint}')
 
 
 def _rows(policy: GroupPolicy, why: Mapping[str, str]) -> Iterator[tuple[str, object, str]]:

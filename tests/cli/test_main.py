@@ -70,6 +70,10 @@ class GeneralTests(CommandCase):
             [each.kind, each.name] for each in backends()
         ]
 
+    def test_what_stands_in_brackets_is_shown(self) -> None:
+        said = " ".join(self.succeed("backends", "authenticator", "certificate_pair").split())
+        assert "the machines' are in [tls]." in said
+
 
 class CheckTests(CommandCase):
     def setUp(self) -> None:
