@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from inspect import isawaitable
 from pathlib import Path
@@ -125,7 +126,7 @@ def _import_file(file: Path) -> ModuleType:
     found = importlib.util.spec_from_file_location(f"anyvpn_policy_{file.stem}", file)
     if found is None or found.loader is None:
         raise ConfigurationError(f'file: {file} must end in ".py"')
-    module = importlib.util.module_from_spec(found)
+    module = sys.modules[found.name] = importlib.util.module_from_spec(found)
     try:
         found.loader.exec_module(module)
     except Exception as error:  # likewise

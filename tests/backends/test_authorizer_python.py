@@ -81,6 +81,18 @@ class FunctionTests(TestCase):
         self.failureResultOf(login, BackendFailed)
         assert clock.getDelayedCalls() == []
 
+    async def test_a_file_may_have_whatever_a_module_may_have(self) -> None:
+        """Dataclasses look their module up by its name."""
+        file = Path(self.mktemp()).with_suffix(".py")
+        file.write_text(
+            "from __future__ import annotations\n"
+            "from dataclasses import dataclass\n"
+            "@dataclass\nclass Rule:\n    name: ClassVar = 'found'\n"
+            "def policy(identity, request):\n    return {'name': Rule().name}\n"
+        )
+        made = build(Settings(file=file), Clock())
+        assert (await made.authorize(Identity("alice"), A_REQUEST)).name == "found"
+
 
 class SettingsTests:
     def test_modules_and_files_that_do_not_work_are_told(self, tmp_path: Path) -> None:
