@@ -13,7 +13,7 @@ from twisted.cred.strcred import (
     findCheckerFactories,
     makeChecker,
 )
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.defer import TimeoutError as NotInTime
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
@@ -92,6 +92,8 @@ class CredAuthenticator:
             raise LoginRejected("the checker accepts neither or not both") from None
         except NotInTime:
             raise BackendFailed(f"the checker said nothing within {self._time_s:g} s") from None
+        except CancelledError:
+            raise
         except Exception as error:  # whatever foreign code raises; its text may hold the password
             raise BackendFailed(f"the checker broke: {type(error).__name__}") from None
         return Identity(_name_in(avatar_id))

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 from twisted.cred.checkers import ANONYMOUS, InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
@@ -84,6 +84,12 @@ class CheckerTests(TestCase):
             said = await error_with(answer, BackendFailed)
             assert said.startswith("the checker broke: ")
             assert "p:w" not in said
+
+    def test_a_login_that_is_given_up_is_no_failure_of_the_checker(self) -> None:
+        made = CredAuthenticator(cast(Any, Checker(Deferred())), 5.0, Clock())
+        login = Deferred.fromCoroutine(made.authenticate(ScriptedDialogue(answers=(RIGHT,))))
+        login.cancel()
+        self.failureResultOf(login, CancelledError)
 
     def test_one_that_never_answers_is_left(self) -> None:
         clock = Clock()
