@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
@@ -17,6 +18,7 @@ from anyvpn.backends.radius_client import Patience, RadiusClient
 from anyvpn.backends.radius_settings import ServerSettings, read_servers
 from anyvpn.errors import BackendFailed
 from anyvpn.interfaces import IEventListener
+from anyvpn.model.authentication import Identity
 from anyvpn.model.events import Event, EventKind
 from anyvpn.model.session import EndReason
 
@@ -137,7 +139,7 @@ class RadiusAccounting:
         attributes: dict[str, object] = {
             "Acct-Status-Type": _STATUS[facts.kind],
             "Acct-Session-Id": record.accounting_id,
-            "User-Name": packets.clipped(record.identity.user),
+            "User-Name": packets.clipped(_user_name(record.identity)),
             "NAS-Identifier": packets.clipped(own.nas_identifier),
             "NAS-Port-Type": packets.VIRTUAL_PORT,
             "Service-Type": 2,  # Framed
@@ -152,7 +154,8 @@ class RadiusAccounting:
         for text in facts.addresses:
             is_ipv4 = ip_address(text).version == 4
             attributes["Framed-IP-Address" if is_ipv4 else "Framed-IPv6-Address"] = text
-        classes = tuple(_octets(each) for each in record.identity.attributes.get("Class", ()))
+        classes = tuple(map(_octets, record.identity.attributes.get("Class", ())))
+        classes = tuple(each for each in classes if len(each) <= packets.LONGEST_TEXT_BYTES)
         if classes:
             attributes["Class"] = classes
         if facts.kind is not EventKind.SESSION_STARTED:
@@ -171,9 +174,14 @@ class RadiusAccounting:
         return attributes
 
 
+def _user_name(identity: Identity) -> str:
+    """As the server has called the user at the login (RFC 2865, section 5.1)."""
+    return next(iter(identity.attributes.get("User-Name", ())), identity.user)
+
+
 def _octets(value: str) -> bytes:
     """A Class as it came: the authenticator writes octets as 0x and hex."""
-    try:
-        return bytes.fromhex(value.removeprefix("0x"))
-    except ValueError:
-        return value.encode("utf-8")
+    if value.startswith("0x"):
+        with suppress(ValueError):
+            return bytes.fromhex(value[2:])
+    return value.encode("utf-8")
