@@ -41,6 +41,8 @@ log = Logger()
 # Ours
 TOKEN_BYTES = 32
 LARGEST_SESSION_ID = 2**31 - 1
+MOST_GONE = 1000
+"""Sessions that have ended, for as long as a store may still speak of them as if they had not."""
 
 
 class SessionRegistry:
@@ -66,6 +68,7 @@ class SessionRegistry:
         self._report_interval_s = report_interval_s
         self._by_digest: dict[bytes, Session] = {}
         self._identifiers: set[int] = set()
+        self._gone: dict[bytes, None] = {}
 
     def __len__(self) -> int:
         return len(self._by_digest)
@@ -76,29 +79,16 @@ class SessionRegistry:
 
     async def restore(self) -> int:
         """Take up the sessions of the store; gives how many can be resumed."""
-        now_s = self._timers.seconds()
         for record in await self._store.sessions():
-            if record.token_digest in self._by_digest:  # its client was faster
-                continue
-            session = taken_up(record, now_s)
-            overdue = session.overdue(now_s)
-            if overdue is not None:
-                await self._store.remove(record.token_digest)
-                self._tell_ended(session, *overdue)
-                continue
-            has_addresses = await self._lease_again(session)
-            if record.token_digest in self._by_digest:  # which is why they were taken
-                continue
-            if has_addresses:
-                self._add(session)
-            else:
+            taken = await self._take_up(record)
+            if taken is None and record.token_digest not in self._gone:
                 log.warn(
                     "Session {session} of {user} cannot be resumed: its addresses are taken",
-                    session=session.identifier,
+                    session=record.session_id,
                     user=record.identity.user,
                 )
-                await self._store.remove(record.token_digest)
-                self._tell_ended(session, EndReason.ADDRESSES_TAKEN, now_s)
+                now_s = self._timers.seconds()
+                await self._end_in_store(taken_up(record, now_s), EndReason.ADDRESSES_TAKEN, now_s)
         return len(self._by_digest)
 
     async def grant(
@@ -143,25 +133,8 @@ class SessionRegistry:
         session = self._by_digest.get(digest)
         if session is None:
             record = await self._store.find(digest)
-            if digest in self._by_digest:  # it was taken up meanwhile
-                return self._by_digest[digest]
-            if record is None:
-                return None
-            now_s = self._timers.seconds()
-            session = taken_up(record, now_s)
-            overdue = session.overdue(now_s)
-            if overdue is not None:
-                await self._store.remove(digest)
-                self._tell_ended(session, *overdue)
-                return None
-            has_addresses = await self._lease_again(session)
-            if digest in self._by_digest:  # which is why they were taken
-                session = self._by_digest[digest]
-            elif has_addresses:
-                self._add(session)
-            else:
-                return None
-        if self._timers.seconds() >= session.times_out_at_s():
+            session = self._by_digest.get(digest) if record is None else await self._take_up(record)
+        if session is not None and self._timers.seconds() >= session.times_out_at_s():
             self.end(session, EndReason.SESSION_TIMEOUT)
             return None
         return session
@@ -235,6 +208,7 @@ class SessionRegistry:
     def _ended(self, session: Session, reason: EndReason) -> None:
         record = session.record
         self._drop(session)
+        self._note_gone(session)
         tunnel, session.tunnel = session.tunnel, None
         if tunnel is not None:
             tunnel.disconnect()
@@ -265,6 +239,36 @@ class SessionRegistry:
                 reason=reason,
             )
         )
+
+    async def _take_up(self, record: SessionRecord) -> Session | None:
+        """A session of the store, which is ours from now on; None: it is over, or not to be had."""
+        digest, now_s = record.token_digest, self._timers.seconds()
+        if not self._is_known(digest):
+            session = taken_up(record, now_s)
+            overdue = session.overdue(now_s)
+            if overdue is not None:
+                await self._end_in_store(session, *overdue)
+                return None
+            has_addresses = await self._lease_again(session)
+            if has_addresses and not self._is_known(digest):
+                self._add(session)
+            elif has_addresses and record.lease is not None:  # it came and went meanwhile
+                await self._addresses.release(record.lease)
+        return self._by_digest.get(digest)
+
+    def _is_known(self, digest: bytes) -> bool:
+        """Whether it is, or was, one of ours, whatever the store has said of it a moment ago."""
+        return digest in self._by_digest or digest in self._gone
+
+    async def _end_in_store(self, session: Session, reason: EndReason, at_s: float) -> None:
+        self._note_gone(session)
+        await self._store.remove(session.record.token_digest)
+        self._tell_ended(session, reason, at_s)
+
+    def _note_gone(self, session: Session) -> None:
+        self._gone[session.record.token_digest] = None
+        if len(self._gone) > MOST_GONE:
+            del self._gone[next(iter(self._gone))]
 
     async def _lease_again(self, session: Session) -> bool:
         wish = session.record.lease

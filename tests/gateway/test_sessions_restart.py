@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from dataclasses import replace
 from ipaddress import IPv4Interface
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
 
+from anyvpn.backends.sessions_memory import MemorySessions
 from anyvpn.errors import BackendFailed
 from anyvpn.gateway.session import Session
 from anyvpn.model.authentication import Identity
-from anyvpn.model.session import Dormant, Ended, EndReason, Granted
+from anyvpn.model.session import Dormant, Ended, EndReason, Granted, SessionRecord
 from anyvpn.model.tunnel_settings import Lease
 from anyvpn.testing.outcomes import completed, error_of
 from tests.dtls.joined import counting_random
@@ -24,6 +27,7 @@ from tests.gateway.session_case import (
     FailingSessions,
     SessionsCase,
     SlowSessions,
+    passage,
     result_of,
 )
 
@@ -144,6 +148,7 @@ class ForeignSessionTests(SessionsCase):
                 completed(self.store.save(replace(self.record, state=state)))
                 self.assertIsNone(self.find(self.token))
                 self.assertEqual(completed(self.store.sessions()), ())
+                self.open_registry()
         policy = replace(POLICY, session_timeout_s=100.0)
         late = replace(self.record, policy=policy, granted_at_s=NOW_S - 100)
         completed(self.store.save(late))
@@ -225,3 +230,59 @@ class SlowBackendTests(SessionsCase):
                 gate.callback(None)
                 self.assertEqual(result_of(restoring), 1)
                 self.assert_only(result_of(finding))
+
+
+class LateSessions(SlowSessions):
+    """What it answers has been so when it was asked."""
+
+    async def find(self, token_digest: bytes) -> SessionRecord | None:
+        found = await MemorySessions.find(self, token_digest)
+        await passage(self.gate)
+        return found
+
+    async def sessions(self) -> tuple[SessionRecord, ...]:
+        found = await MemorySessions.sessions(self)
+        await passage(self.gate)
+        return found
+
+
+class OneEndTests(SessionsCase):
+    """However many look at a session at the same time, it ends once."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.late = self.store = LateSessions()
+        self.open_registry()
+        session, self.token = self.grant()
+        self.registry.tunnel_lost(session, self.connect(session))
+        self.registry.suspend()
+        self.open_registry()
+        self.late.gate = Deferred()
+
+    def start(self, *works: Coroutine[Any, Any, Any]) -> list[Deferred[Any]]:
+        return [Deferred.fromCoroutine(each) for each in works]
+
+    def test_one_that_ran_out(self) -> None:
+        self.clock.advance(POLICY.disconnected_timeout_s + 1)
+        started = self.start(
+            self.registry.find(self.token),
+            self.registry.find(self.token),
+            self.registry.restore(),
+        )
+        assert self.late.gate is not None
+        self.late.gate.callback(None)
+        self.assertEqual(list(map(result_of, started)), [None, None, 0])
+        self.assertEqual(len(self.ends()), 1)
+
+    def test_one_that_its_client_ends(self) -> None:
+        first, *others = self.start(
+            self.registry.find(self.token),
+            self.registry.find(self.token),
+            self.registry.restore(),
+        )
+        first.addCallback(lambda found: self.registry.end(found, EndReason.LOGOUT))
+        assert self.late.gate is not None
+        self.late.gate.callback(None)
+        self.assertEqual(list(map(result_of, others)), [None, 0])
+        self.assertEqual(len(self.ends()), 1)
+        self.assertEqual(self.registry.all(), ())
