@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from inspect import isawaitable
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +21,7 @@ from anyvpn.errors import AccessDenied, BackendFailed, ConfigurationError
 from anyvpn.interfaces import IAuthorizer
 from anyvpn.model.authentication import Identity, LoginRequest
 from anyvpn.model.group_policy import GroupPolicy, PolicyLayer, merge
+from anyvpn.model.packet_filter import FilterRule
 
 log = Logger()
 
@@ -104,6 +105,8 @@ class PythonAuthorizer:
         values = dict(verdict)
         name = str(values.pop("name", self._name))
         try:
+            if "filters" in values:
+                values["filters"] = _rules(values["filters"])
             return merge(name, [PolicyLayer(self._name, values)])
         except (TypeError, ValueError) as error:
             raise BackendFailed(f"{self._name} gave a policy that cannot be: {error}") from None
@@ -111,6 +114,15 @@ class PythonAuthorizer:
 
 async def _waited_for(verdict: Awaitable[Verdict]) -> Verdict:
     return await verdict
+
+
+def _rules(given: object) -> tuple[FilterRule, ...]:
+    """Rules, or texts that stand for them."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise TypeError("filters must be a list of rules")
+    return tuple(
+        each if isinstance(each, FilterRule) else FilterRule.read(str(each)) for each in given
+    )
 
 
 def _import_module(name: str) -> ModuleType:

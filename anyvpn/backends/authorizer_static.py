@@ -10,19 +10,16 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import attrs
 from zope.interface import implementer
 
-from anyvpn.backends.authorizer_static_attributes import (
-    RADIUS_ATTRIBUTES,
-    READERS,
-    attribute_layers,
-    policy_named_by,
-)
+from anyvpn.backends.authorizer_static_attributes import READERS, Given, attribute_layers, values_of
 from anyvpn.backends.authorizer_static_hours import AccessHours, seconds_left
 from anyvpn.backends.authorizer_static_policies import PolicySettings
+from anyvpn.backends.authorizer_static_radius import policy_named_by, radius_values
 from anyvpn.errors import AccessDenied
 from anyvpn.interfaces import ILayeredAuthorizer
 from anyvpn.model.authentication import Identity, LoginRequest
 from anyvpn.model.credentials import folded_name
 from anyvpn.model.group_policy import GroupPolicy, PolicyLayer, merge
+from anyvpn.model.packet_filter import check_rules, read_rules
 
 # Ours
 DENY = "deny"
@@ -61,6 +58,10 @@ class Settings:
         factory=dict,
         metadata={"help": "Attribute to the key of the policy that its values give."},
     )
+    filter_lists: dict[str, tuple[str, ...]] = attrs.field(
+        factory=dict,
+        metadata={"help": "Lists of filter rules that RADIUS's Filter-Id may name."},
+    )
     radius_attributes: bool = attrs.field(
         default=True,
         metadata={"help": "Whether RADIUS reply attributes give what they always mean."},
@@ -71,7 +72,12 @@ class Settings:
     )
 
     def __attrs_post_init__(self) -> None:
-        problems = [*self._wrong_names(), *self._loops(), *self._wrong_keys()]
+        problems = [
+            *self._wrong_names(),
+            *self._loops(),
+            *self._wrong_keys(),
+            *self._wrong_filters(),
+        ]
         if not problems:
             problems = [*self._wrong_values()]
         if problems:
@@ -152,6 +158,13 @@ class Settings:
             except (ZoneInfoNotFoundError, ValueError, OSError):
                 yield f'time_zone: there is no "{self.time_zone}"; one is "Europe/Berlin"'
 
+    def _wrong_filters(self) -> Iterator[str]:
+        for name, texts in self.filter_lists.items():
+            try:
+                check_rules(read_rules(texts))
+            except ValueError as error:
+                yield f"filter_lists.{name}: {error}"
+
     def _loops(self) -> Iterator[str]:
         for start in self.policies:
             seen = [start]
@@ -185,9 +198,8 @@ class StaticAuthorizer:
         self._settings = settings
         zone = ZoneInfo(settings.time_zone) if settings.time_zone else None
         self._now = now or (lambda: datetime.now(zone))
-        self._keys = {
-            **(RADIUS_ATTRIBUTES if settings.radius_attributes else {}),
-            **settings.attribute_map,
+        self._filter_lists = {
+            name: read_rules(texts) for name, texts in settings.filter_lists.items()
         }
         self._users = {folded_name(user): user for user in settings.by_user}
         self._merged: dict[tuple[str, ...], GroupPolicy] = {}
@@ -224,7 +236,7 @@ class StaticAuthorizer:
             hours = hours if own is None else own
         if name == DENY:
             raise AccessDenied(f"{identity.user} is denied by {because}")
-        layers += attribute_layers(identity.attributes, self._keys)
+        layers += attribute_layers(self._given_by(identity))
         return name, (*layers, *self._until_the_end_of(hours, layers))
 
     def _rules(self, identity: Identity, request: LoginRequest) -> Iterator[tuple[str, str]]:
@@ -254,6 +266,13 @@ class StaticAuthorizer:
         user = self._users.get(folded_name(identity.user))
         if user is not None:
             yield settings.by_user[user], f"by_user of {user}"
+
+    def _given_by(self, identity: Identity) -> Iterator[Given]:
+        settings = self._settings
+        if settings.radius_attributes:
+            others = {*settings.by_attribute.get("Filter-Id", ()), *identity.groups}
+            yield from radius_values(identity.attributes, self._filter_lists, others)
+        yield from values_of(identity.attributes, settings.attribute_map)
 
     def _until_the_end_of(
         self, hours: tuple[str, ...] | None, layers: list[PolicyLayer]

@@ -3,68 +3,37 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import get_type_hints
+from typing import NamedTuple, get_type_hints
 
+from anyvpn.backends.authorizer_static_cisco import read_av_pairs
 from anyvpn.errors import AccessDenied
 from anyvpn.model.group_policy import Address, GroupPolicy, Network, PolicyLayer
+from anyvpn.model.packet_filter import FilterRule, read_rules
 
 _Values = tuple[str, ...]
 _Reader = Callable[[_Values], object]
 
-# From the protocol: RFC 2865, RFC 3162, RFC 6911, RFC 2548, and Cisco's dictionary for ASA
-RADIUS_ATTRIBUTES: Mapping[str, str] = {
-    "Framed-IP-Address": "ipv4_address",
-    "Framed-IPv6-Address": "ipv6_address",
-    "Framed-Route": "split_include",
-    "Framed-IPv6-Route": "split_include",
-    "Route-IPv6-Information": "split_include",
-    "Session-Timeout": "session_timeout_s",
-    "Idle-Timeout": "idle_timeout_s",
-    "MS-Primary-DNS-Server": "dns",
-    "MS-Secondary-DNS-Server": "dns",
-    "DNS-Server-IPv6-Address": "dns",
-    "MS-Primary-NBNS-Server": "nbns",
-    "MS-Secondary-NBNS-Server": "nbns",
-    "ASA-Primary-DNS": "dns",
-    "ASA-Secondary-DNS": "dns",
-    "ASA-Banner1": "banner",
-    "ASA-IPsec-Default-Domain": "default_domain",
-    "ASA-Simultaneous-Logins": "max_sessions_per_user",
-}
-_POLICY_ATTRIBUTES = ("ASA-Group-Policy", "Class")
+# From the protocol: RFC 2865
 _NOT_FIXED = frozenset((IPv4Address("255.255.255.255"), IPv4Address("255.255.255.254")))
 """The server says: let the user choose, or choose yourself (RFC 2865, section 5.8)."""
-_CLASS = re.compile(r"OU=([^;]+);?", re.IGNORECASE)
 
 
-def policy_named_by(attributes: Mapping[str, _Values]) -> tuple[str, str] | None:
-    """The policy that a RADIUS server names, as Cisco's gateways read it; and in which attribute.
+class Given(NamedTuple):
+    """A value of a policy, and the attribute that gives it."""
 
-    It is "OU=name;" in Class, or the name itself in ASA-Group-Policy.
-    """
-    for name in _POLICY_ATTRIBUTES:
-        for value in attributes.get(name, ()):
-            found = _CLASS.fullmatch(_text(value))
-            if found is not None:
-                return found[1].strip(), name
-            if name != "Class":
-                return value.strip(), name
-    return None
+    attribute: str
+    key: str
+    value: object
 
 
-def attribute_layers(
-    attributes: Mapping[str, _Values], keys: Mapping[str, str]
-) -> Iterator[PolicyLayer]:
-    """One layer for each attribute that gives a policy's key, as `keys` has it.
-
-    Several attributes of one key that holds a list are joined, in the order of `keys`.
+def values_of(attributes: Mapping[str, _Values], keys: Mapping[str, str]) -> Iterator[Given]:
+    """What the attributes give, each the key that `keys` has for it, in that order.
 
     Raises: AccessDenied: a value cannot be what it should be.
     """
-    joined: dict[str, tuple[object, ...]] = {}
     for name, key in keys.items():
         values = attributes.get(name, ())
         if not values:
@@ -73,21 +42,24 @@ def attribute_layers(
             value = READERS[key](values)
         except ValueError as error:
             raise AccessDenied(f"attribute {name} cannot be {key}: {error}") from None
-        if value is None:
-            continue
+        if value is not None:
+            yield Given(name, key, value)
+
+
+def attribute_layers(given: Iterable[Given]) -> Iterator[PolicyLayer]:
+    """One layer for each value; lists of one key are joined, in their order.
+
+    Raises: AccessDenied: two attributes give filters, whose order nobody knows.
+    """
+    joined: dict[str, tuple[object, ...]] = {}
+    by: dict[str, str] = {}
+    for attribute, key, value in given:
+        if key == "filters" and key in by:
+            raise AccessDenied(f"attributes {by[key]} and {attribute} both say what passes")
+        by[key] = attribute
         if isinstance(value, tuple):
-            value = joined[key] = tuple(dict.fromkeys((*joined.get(key, ()), *value)))
-        yield PolicyLayer(f"attribute {name}", {key: value})
-
-
-def _text(value: str) -> str:
-    """Octets that a RADIUS server gave, as text where they are."""
-    if value.startswith("0x"):
-        try:
-            return bytes.fromhex(value[2:]).decode("utf-8")
-        except ValueError:
-            return value
-    return value
+            joined[key] = tuple(dict.fromkeys((*joined.get(key, ()), *value)))
+        yield PolicyLayer(f"attribute {attribute}", {key: joined.get(key, value)})
 
 
 def _one(values: _Values) -> str:
@@ -117,6 +89,20 @@ def _words(values: _Values) -> tuple[str, ...]:
     return tuple(word for each in values for word in re.split(r"[,\s]+", each) if word)
 
 
+def _filters(values: _Values) -> tuple[FilterRule, ...]:
+    """Rules, several in one value with ";" between; or lines of an access list of Cisco's."""
+    rules = read_av_pairs(values)
+    if rules is not None:
+        return rules
+    rules = read_rules(each for value in values for each in re.split(r"\s*[;\n]\s*", value) if each)
+    if not rules:
+        raise ValueError("there is no rule")
+    if len(values) > 1 and len({each.allows for each in rules}) > 1:
+        # A directory keeps its values in no order, and rules have one
+        raise ValueError("rules that allow and that deny belong into one value, with ; between")
+    return rules
+
+
 def _bounded(read: Callable[[str], float]) -> _Reader:
     return lambda values: read(_one(values))
 
@@ -130,6 +116,7 @@ _BY_TYPE: dict[object, _Reader] = {
     tuple[Address, ...]: lambda values: tuple(map(ip_address, _words(values))),
     tuple[IPv4Address, ...]: lambda values: tuple(map(IPv4Address, _words(values))),
     tuple[Network, ...]: lambda values: tuple(map(_network, values)),
+    tuple[FilterRule, ...]: _filters,
     IPv4Address | None: _ipv4,
     IPv6Address | None: lambda values: IPv6Address(_one(values)),
 }

@@ -11,6 +11,7 @@ import attrs
 
 from anyvpn.backends.authorizer_static_hours import AccessHours
 from anyvpn.model.group_policy import Address, GroupPolicy, Network
+from anyvpn.model.packet_filter import EXAMPLE, read_rules
 
 _DEFAULTS = GroupPolicy()
 
@@ -141,6 +142,10 @@ class PolicySettings:
         default=None,
         metadata=_help("dynamic_split_exclude", "Domains whose addresses go past the tunnel"),
     )
+    filters: tuple[str, ...] | None = attrs.field(
+        default=None,
+        metadata=_help("filters", f'Rules of which packets pass, such as "{EXAMPLE}"'),
+    )
 
     access_hours: tuple[str, ...] | None = attrs.field(
         default=None,
@@ -157,6 +162,10 @@ class PolicySettings:
                 AccessHours.read(each)
             except ValueError as error:
                 raise ValueError(f"access_hours: {error}") from None
+        try:
+            read_rules(self.filters or ())
+        except ValueError as error:
+            raise ValueError(f"filters: {error}") from None
         GroupPolicy(**self.given())  # type: ignore[arg-type]  # the same names and types
 
     def given(self) -> Mapping[str, object]:
@@ -168,4 +177,6 @@ class PolicySettings:
         }
         if "proxy" in found:
             found["proxy"] = MappingProxyType(dict(found["proxy"]))
+        if "filters" in found:
+            found["filters"] = read_rules(found["filters"])
         return found

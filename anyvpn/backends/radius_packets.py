@@ -28,7 +28,6 @@ DICTIONARY = Dictionary(str(Path(__file__).with_name("radius_dictionary")))
 
 # Ours
 _SECRETS = frozenset(("User-Password", "State", "Message-Authenticator"))
-MOST_VALUES = 64
 
 
 class MalformedAnswer(PeerError):
@@ -84,12 +83,13 @@ def read_answer(request: Any, content: bytes, *, needs_authenticator: bool) -> A
 def texts(answer: Any) -> Mapping[str, tuple[str, ...]]:
     """What an answer says, by the names of attributes: texts, and octets as 0x and hex.
 
+    There are as many as fit into a packet: of a list of rules, none must get lost.
     Attributes that we do not know, and those of the exchange itself, are left out.
     """
     found: dict[str, tuple[str, ...]] = {}
     for name in _names(answer):
         try:
-            values = answer[name][:MOST_VALUES]
+            values = answer[name]
         except Exception:  # likewise: one attribute that makes no sense
             raise MalformedAnswer(f"its attribute {name} cannot be read") from None
         found[name] = tuple(map(_text, values))

@@ -49,10 +49,11 @@ Source of the fragments' treatment: RFC 1858, RFC 3128.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
+from typing import Self
 
 # From the protocol
 ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
@@ -66,6 +67,7 @@ MOST_EXTENSIONS = 8
 MOST_RULES = 1000
 """A new flow costs a look at each of them."""
 MOST_RANGES = 32
+LONGEST_SHOWN = 100  # characters of a rule that is wrong
 
 
 class Direction(Enum):
@@ -78,6 +80,19 @@ class Direction(Enum):
 
 Range = tuple[int, int]
 """The first and the last."""
+
+_PROTOCOLS: dict[str, int | None] = {
+    "any": None,
+    "tcp": TCP,
+    "udp": UDP,
+    "icmp": ICMP,
+    "icmpv6": ICMPV6,
+}
+_PROTOCOL_NAMES = {number: name for name, number in _PROTOCOLS.items()}
+_ACTIONS = {"allow": True, "deny": False}
+# Without a direction: the one that opens less
+_USUAL_DIRECTIONS = {True: Direction.FROM_CLIENT, False: Direction.BOTH}
+EXAMPLE = "allow tcp 10.0.0.0/8 port 443"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +129,129 @@ class FilterRule:
         if len({each.version for each in networks if each is not None}) > 1:
             raise ValueError("both networks of a rule are of one IP version")
 
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """A rule as operators write it; `str` writes it so again. Raises: ValueError.
+
+            allow|deny [from_client|to_client|both] PROTOCOL [NETWORK] [port PORTS | type TYPES]
+                [source_port PORTS] [client NETWORK]
+
+        PROTOCOL is any, tcp, udp, icmp, icmpv6 or a number, NETWORK any, an address or a network,
+        PORTS such as 80,8000-8100. Without a direction, a rule that allows is about flows that
+        clients open, and one that denies about both directions.
+        """
+        try:
+            return cls._read(text.split())
+        except ValueError as error:
+            shown = text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…"
+            raise ValueError(f'"{shown}": {error}') from None
+
+    @classmethod
+    def _read(cls, words: list[str]) -> Self:
+        if not words or words[0] not in _ACTIONS:
+            raise ValueError(f'a rule begins with allow or deny, such as "{EXAMPLE}"')
+        allows = _ACTIONS[words.pop(0)]
+        direction = _USUAL_DIRECTIONS[allows]
+        if words and words[0] in (each.value for each in Direction):
+            direction = Direction(words.pop(0))
+        if not words:
+            raise ValueError('its protocol is missing, such as "any"')
+        protocol = _read_protocol(words.pop(0))
+        network = None
+        if words and words[0] not in ("port", "type", "source_port", "client"):
+            network = _read_network(words.pop(0))
+        kind = "type" if protocol in (ICMP, ICMPV6) else "port"
+        found: dict[str, str] = {}
+        for name in (kind, "source_port", "client"):
+            if words and words[0] == name:
+                if len(words) < 2:
+                    raise ValueError(f'nothing follows "{name}"')
+                found[name] = words[1]
+                del words[:2]
+        if words:
+            raise ValueError(
+                f'"{words[0]}" is not understood; after the network come {kind}, source_port and '
+                "client, in this order"
+            )
+        return cls(
+            allows,
+            direction,
+            protocol,
+            network,
+            _read_ranges(found.get(kind, "")),
+            _read_ranges(found.get("source_port", "")),
+            _read_network(found["client"]) if "client" in found else None,
+        )
+
+    def __str__(self) -> str:
+        words = ["allow" if self.allows else "deny"]
+        if self.direction is not _USUAL_DIRECTIONS[self.allows]:
+            words.append(self.direction.value)
+        words.append(_PROTOCOL_NAMES.get(self.protocol) or str(self.protocol))
+        if self.network is not None:
+            words.append(_written(self.network))
+        if self.ports:
+            words.append("type" if self.protocol in (ICMP, ICMPV6) else "port")
+            words.append(_written_ranges(self.ports))
+        if self.source_ports:
+            words += ["source_port", _written_ranges(self.source_ports)]
+        if self.client_network is not None:
+            words += ["client", _written(self.client_network)]
+        return " ".join(words)
+
+
+def read_rules(texts: Iterable[str]) -> tuple[FilterRule, ...]:
+    """Rules as operators write them, in their order. Raises: ValueError."""
+    return tuple(map(FilterRule.read, texts))
+
 
 def check_rules(rules: Sequence[FilterRule]) -> None:
-    """Raises ValueError: there are too many."""
+    """Raises ValueError: there are too many, or what is no rule."""
+    if not all(isinstance(each, FilterRule) for each in rules):
+        raise ValueError("filters: each must be a FilterRule; FilterRule.read makes one of text")
     if len(rules) > MOST_RULES:
         raise ValueError(f"filters: {len(rules)} rules are more than {MOST_RULES}")
+
+
+def _read_protocol(text: str) -> int | None:
+    if text in _PROTOCOLS:
+        return _PROTOCOLS[text]
+    if text.isascii() and text.isdecimal() and len(text) <= 3:
+        return int(text)
+    raise ValueError(f'"{text}" is no protocol: there are {", ".join(_PROTOCOLS)} and numbers')
+
+
+def _read_network(text: str) -> IPv4Network | IPv6Network | None:
+    if text == "any":
+        return None
+    try:
+        if "%" in text:
+            raise ValueError("networks have no scope")
+        return ip_network(text)
+    except ValueError as error:
+        if "has host bits set" in str(error):
+            raise ValueError(
+                f'{text} has host bits set; use "{ip_interface(text).network}"'
+            ) from None
+        raise ValueError(f'"{text}" is no network, such as 10.0.0.0/8 or fd00::/8') from None
+
+
+def _read_ranges(text: str) -> tuple[Range, ...]:
+    return tuple(map(_read_range, text.split(","))) if text else ()
+
+
+def _read_range(text: str) -> Range:
+    first, dash, last = text.partition("-")
+    numbers = (first, last) if dash else (first, first)
+    if not all(each.isascii() and each.isdecimal() and len(each) <= 5 for each in numbers):
+        raise ValueError(f'"{text}" is no number and no range, such as 80 or 8000-8100')
+    return int(numbers[0]), int(numbers[1])
+
+
+def _written(network: IPv4Network | IPv6Network) -> str:
+    is_host = network.prefixlen == network.max_prefixlen
+    return str(network.network_address) if is_host else str(network)
+
+
+def _written_ranges(ranges: tuple[Range, ...]) -> str:
+    return ",".join(f"{first}-{last}" if first != last else f"{first}" for first, last in ranges)

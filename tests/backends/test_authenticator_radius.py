@@ -158,6 +158,11 @@ class AnswerTests(RadiusCase):
             "ASA-Banner1": ("hello",),
         }
 
+    async def test_no_line_of_a_long_list_is_left_out(self) -> None:
+        lines = [f"ip:inacl#{number}=deny ip any any" for number in range(110)]
+        identity, _ = await self.login(reply(packets.ACCESS_ACCEPT, Cisco_AVPair=lines))
+        assert identity.attributes["Cisco-AVPair"] == tuple(lines)
+
     async def test_groups_are_an_attribute_of_choice(self) -> None:
         given = {"Class": b"OU=staff;", "Filter_Id": "lab"}
         answer = reply(packets.ACCESS_ACCEPT, **given)

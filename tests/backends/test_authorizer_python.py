@@ -16,6 +16,7 @@ from anyvpn.errors import AccessDenied, BackendFailed, ConfigurationError
 from anyvpn.interfaces import IAuthorizer
 from anyvpn.model.authentication import Identity, LoginRequest
 from anyvpn.model.group_policy import GroupPolicy
+from anyvpn.model.packet_filter import FilterRule
 from anyvpn.testing.authorizer_contract import AuthorizerContract
 from anyvpn.testing.dialogue import A_REQUEST
 from anyvpn.testing.outcomes import error_of
@@ -72,6 +73,20 @@ class FunctionTests(TestCase):
         error = await error_of(self.verdict(lambda *_: 1 / 0), BackendFailed)
         assert str(error) == "rules:policy raised ZeroDivisionError"
         assert len(self.flushLoggedErrors(ZeroDivisionError)) == 1
+
+    async def test_rules_may_be_texts(self) -> None:
+        rule = FilterRule.read("deny any")
+        given: dict[str, object] = {"filters": ["allow tcp 10.0.0.0/8", rule]}
+        policy = await self.verdict(lambda *_: given)
+        assert policy.filters == (FilterRule.read("allow tcp 10.0.0.0/8"), rule)
+        for wrong, said in (
+            ("deny any", "filters must be a list of rules"),
+            (7, "filters must be a list of rules"),
+            (["open"], '"open": a rule begins with allow or deny'),
+        ):
+            given["filters"] = wrong
+            error = await error_of(self.verdict(lambda *_: given), BackendFailed)
+            assert said in str(error)
 
     def test_one_that_never_ends_is_left(self) -> None:
         clock = Clock()

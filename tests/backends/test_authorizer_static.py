@@ -133,6 +133,7 @@ class InheritanceTests(unittest.TestCase):
             "split_exclude": (ip_network("10.1.0.0/16"),),
             "compression": ("lzs",),
             "proxy": {"MSIE-Proxy-Server": "proxy.example:3128"},
+            "filters": ("allow tcp 10.0.0.0/8 port 443",),
         }
         names = [each.name for each in fields(GroupPolicy) if each.name != "name"]
         assert {each.name for each in attrs.fields(PolicySettings)} == {
@@ -155,7 +156,7 @@ class InheritanceTests(unittest.TestCase):
                     value = ("a.example",)
             settings = Settings({"p": PolicySettings(**{name: value})}, default="p")
             got = getattr(policy_of(settings), name)
-            assert got == value, name
+            assert (tuple(map(str, got)) if name == "filters" else got) == value, name
             assert got != default, name
 
 
@@ -354,6 +355,114 @@ class RADIUSTests(unittest.TestCase):
                 self.authorize(Settings(), {name: (text,)})
         with pytest.raises(AccessDenied, match="there are 2 values"):
             self.authorize(Settings(), {"Session-Timeout": ("1", "2")})
+
+
+class FilterTests(unittest.TestCase):
+    def filters(self, settings: Settings, **attributes: tuple[str, ...]) -> list[str]:
+        names = {key.replace("_", "-"): values for key, values in attributes.items()}
+        identity = Identity("alice", attributes=MappingProxyType(names))
+        policy = completed(build(settings, None).authorize(identity, A_REQUEST))
+        return [str(each) for each in policy.filters]
+
+    def refusal(self, settings: Settings, **attributes: tuple[str, ...]) -> str:
+        with pytest.raises(AccessDenied) as caught:
+            self.filters(settings, **attributes)
+        return str(caught.value)
+
+    def test_rules_of_a_policy_that_are_wrong_name_what_would_be_right(self) -> None:
+        with pytest.raises(ValueError, match='filters: "allow tpc any": "tpc" is no protocol'):
+            PolicySettings(filters=("allow tcp any", "allow tpc any"))
+        with pytest.raises(ValueError, match=r'filter_lists\.web: "open": a rule'):
+            Settings(filter_lists={"web": ("open",)})
+
+    def test_a_policy_may_take_the_rules_of_another_away(self) -> None:
+        settings = Settings(
+            policies={
+                "closed": PolicySettings(filters=("deny any",)),
+                "open": PolicySettings(based_on="closed", filters=()),
+            },
+            default="closed",
+            by_attribute={"department": {"7": "open"}},
+        )
+        assert self.filters(settings) == ["deny any"]
+        assert self.filters(settings, department=("7",)) == []
+
+    def test_cisco_s_lists_are_rules(self) -> None:
+        lines = ("ip:inacl#2=permit tcp any host 10.1.1.1 eq 443", "shell:priv-lvl=1")
+        assert self.filters(Settings(), Cisco_AVPair=lines) == [
+            "allow tcp 10.1.1.1 port 443",
+            "deny any",
+        ]
+        assert self.filters(Settings(), Cisco_AVPair=("shell:priv-lvl=1",)) == []
+        text = self.refusal(Settings(), Cisco_AVPair=("ip:inacl#2=permit http any any",))
+        assert text == (
+            'attribute Cisco-AVPair cannot be filters: "permit http any any": "http" is no protocol'
+        )
+
+    def test_filter_id_names_a_list(self) -> None:
+        settings = Settings(
+            policies={"vip": PolicySettings(banner="vip")},
+            filter_lists={"web": ("allow tcp any port 80", "deny any"), "dns": ("allow udp any",)},
+            by_attribute={"Filter-Id": {"vip": "vip"}},
+        )
+        web = ["allow tcp port 80", "deny any"]
+        assert self.filters(settings, Filter_Id=("web",)) == web
+        assert self.filters(settings, Filter_Id=("web.in", "vip")) == web
+        assert self.filters(settings, Filter_Id=("vip",)) == []
+        for values, words in (
+            (("wbe",), 'there is no list "wbe" in filter_lists'),
+            (("web.out",), 'there is no list "web.out"'),
+            (("web", "dns"), "it names more than one list"),
+        ):
+            assert words in self.refusal(settings, Filter_Id=values)
+
+    def test_filter_id_may_be_what_the_groups_come_from(self) -> None:
+        identity = Identity(
+            "alice", frozenset(("staff",)), MappingProxyType({"Filter-Id": ("staff",)})
+        )
+        policy = completed(build(Settings(), None).authorize(identity, A_REQUEST))
+        assert policy.filters == ()
+
+    def test_two_attributes_that_say_what_passes_are_one_too_many(self) -> None:
+        settings = Settings(
+            filter_lists={"web": ("allow tcp any",)}, attribute_map={"a": "filters"}
+        )
+        pairs = ("ip:inacl#1=permit ip any any",)
+        text = self.refusal(settings, Filter_Id=("web",), Cisco_AVPair=pairs)
+        assert text == "attributes Cisco-AVPair and Filter-Id both say what passes"
+        text = self.refusal(settings, Filter_Id=("web",), a=("allow any",))
+        assert text == "attributes Filter-Id and a both say what passes"
+
+    def test_rules_of_nas_filter_rule_are_refused(self) -> None:
+        text = self.refusal(Settings(), NAS_Filter_Rule=("permit in ip from any to any",))
+        assert "only Cisco-AVPair and Filter-Id are understood" in text
+
+    def test_they_mean_nothing_when_they_shall_not(self) -> None:
+        settings = Settings(radius_attributes=False)
+        assert self.filters(settings, Filter_Id=("web",), NAS_Filter_Rule=("x",)) == []
+
+    def test_a_directory_s_values_are_rules(self) -> None:
+        settings = Settings(attribute_map={"vpnFilter": "filters"})
+        rules = ["allow tcp 10.0.0.0/8 port 443", "deny any"]
+        assert self.filters(settings, vpnFilter=("; ".join(rules),)) == rules
+        assert self.filters(settings, vpnFilter=("\n".join(rules),)) == rules
+        both = ("allow tcp 10.0.0.0/8", "allow udp 10.0.0.0/8; allow icmp 10.0.0.0/8")
+        assert len(self.filters(settings, vpnFilter=both)) == 3
+        cisco = ("ip:inacl#2=permit ip any any", "ip:inacl#1=deny ip any host 10.0.0.9")
+        assert self.filters(settings, vpnFilter=cisco)[:1] == ["deny from_client any 10.0.0.9"]
+
+    def test_a_directory_s_values_have_no_order(self) -> None:
+        settings = Settings(attribute_map={"vpnFilter": "filters"})
+        for values, words in (
+            (("allow any", "deny tcp any"), "belong into one value, with ; between"),
+            (("allow tpc any",), '"tpc" is no protocol'),
+            (("",), "there is no rule"),
+            ((" ; ",), "there is no rule"),
+            (("ip:inacl#1=open",), 'it begins with "open"'),
+        ):
+            text = self.refusal(settings, vpnFilter=values)
+            assert text.startswith("attribute vpnFilter cannot be filters: ")
+            assert words in text
 
 
 class AccessHoursTests(unittest.TestCase):

@@ -81,6 +81,14 @@ class NameTests(ConfigurationCase):
             '"ipv44"; did you mean "ipv4"?'
         )
 
+    def test_a_filter_rule_that_is_wrong_is_named(self) -> None:
+        line = self.change("#filters = []", 'filters = ["allow tpc any"]')
+        assert self.only_problem() == (
+            f"gateway.toml:{line}: authorizer.policies.default.filters: "
+            '"allow tpc any": "tpc" is no protocol: there are any, tcp, udp, icmp, icmpv6 and '
+            "numbers"
+        )
+
     def test_overlapping_pools_are_refused(self) -> None:
         self.change('network = "fd09:8::/64"', 'network = "10.9.8.128/25"')
         assert "addresses: pool" in self.only_problem()
