@@ -296,8 +296,10 @@ class HTTPConnection:
         self._stream.close()
 
     def _end(self) -> None:
-        self._over = True
-        self._stop_waiting()
+        if not self._over:
+            self._over = True
+            self._stop_waiting()
+            del self._answer, self._refused  # who answers holds this object, too
 
 
 def _reason(status: int) -> bytes:

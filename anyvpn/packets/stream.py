@@ -12,7 +12,7 @@ What the object is doing, one after the other, and what ends each:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from enum import Enum
 from typing import Protocol, cast
@@ -33,9 +33,7 @@ from zope.interface import implementer
 from anyvpn.interfaces import ICSTPStream
 from anyvpn.packets.tcp_path import path_mtu_below
 from anyvpn.packets.tls_failures import handshake_failure, reason_in
-
-# From the protocol
-_LONGEST_RECORD_BYTES = 16384
+from anyvpn.packets.tls_in_memory import LONGEST_RECORD_BYTES, TLSInMemory
 
 # Ours
 LARGEST_BATCH_BYTES = 192 * 1024
@@ -44,7 +42,6 @@ CLOSE_TIME_S = 5.0
 """How long a close may take to hand over what was written."""
 MOST_UNREAD_ANSWER_BYTES = 64 * 1024
 """What TLS itself may add, such as answers to changes of keys, while the peer reads nothing."""
-_RECORD_OVERHEAD_BYTES = 64  # no cipher adds as much
 
 
 class ITLSReader(Protocol):
@@ -58,6 +55,22 @@ class ITLSReader(Protocol):
 
     def closed(self, reason: str) -> None:
         """Nothing more comes or goes; called once, for every connection."""
+
+
+class _Nobody:
+    """Reads what is left of a connection that is closed."""
+
+    def secured(self) -> None:
+        """Nothing comes of it."""
+
+    def received(self, data: bytes) -> None:
+        """Nor of this."""
+
+    def closed(self, reason: str) -> None:
+        """Nor of this."""
+
+
+_NOBODY = _Nobody()
 
 
 class _Transport(ITCPTransport, IConsumer, IPushProducer):
@@ -98,6 +111,7 @@ class TLSStream(protocol.Protocol):
                 self.tls.set_tlsext_host_name(server_name.encode("idna"))
         else:
             self.tls.set_accept_state()
+        self._memory = TLSInMemory(self.tls)
         self._reactor = reactor
         self._tcp: _Transport | None = None
         self._is_client = is_client
@@ -121,14 +135,8 @@ class TLSStream(protocol.Protocol):
         if self._state is not _State.OPEN:
             return
         view = memoryview(data)
-        start = 0
-        try:
-            while start < len(view):
-                start += self.tls.send(view[start : start + _LONGEST_RECORD_BYTES])
-        except SSL.Error as error:
-            self._fail(f"TLS failed: {reason_in(error)}")
-            return
-        self._flush()
+        starts = range(0, len(view), LONGEST_RECORD_BYTES)
+        self._write((view[at : at + LONGEST_RECORD_BYTES] for at in starts), len(view))
 
     def write_frames(self, frames: Sequence[bytes]) -> int:
         """Send each frame in a record of its own, all of them in one write; gives how many.
@@ -137,22 +145,15 @@ class TLSStream(protocol.Protocol):
         """
         if self._congested or self._state is not _State.OPEN:
             return 0
-        send = self.tls.send
-        taken = size = 0
+        return self._write(frames, LARGEST_BATCH_BYTES)
+
+    def _write(self, records: Iterable[bytes | memoryview], most_bytes: int) -> int:
         try:
-            for frame in frames:
-                length = len(frame)
-                size += length
-                if size > LARGEST_BATCH_BYTES and taken:
-                    break
-                sent = send(frame)
-                while sent < length:  # the peer may have negotiated shorter records (RFC 6066)
-                    sent += send(frame[sent:])
-                taken += 1
+            taken = self._memory.encrypt(records, most_bytes)
         except SSL.Error as error:
             self._fail(f"TLS failed: {reason_in(error)}")
-            return taken
-        self._flush(size + taken * _RECORD_OVERHEAD_BYTES)
+            return 0
+        self._flush()
         return taken
 
     @property
@@ -255,10 +256,10 @@ class TLSStream(protocol.Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Bytes of TLS came."""
         if self._state is _State.HANDSHAKING:
-            self.tls.bio_write(data)
+            self._memory.feed(data)
             self._shake_hands()
         elif self._state is _State.OPEN:
-            self.tls.bio_write(data)
+            self._memory.feed(data)
         self._read()
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
@@ -291,12 +292,12 @@ class TLSStream(protocol.Protocol):
 
     def _shake_hands(self) -> None:
         try:
-            self.tls.do_handshake()
-        except SSL.WantReadError:
-            self._flush()
-            return
+            is_complete = self._memory.shake_hands()
         except SSL.Error as error:
             self._fail(handshake_failure(error))
+            return
+        if not is_complete:
+            self._flush()
             return
         self._cancel_time_limit()
         self._state = _State.OPEN
@@ -334,11 +335,8 @@ class TLSStream(protocol.Protocol):
         """All that came, bounded by what the transport reads at once, and why no more comes."""
         chunks: list[bytes] = []
         ending = ""
-        receive = self.tls.recv
         try:
-            while True:
-                chunks.append(receive(_LONGEST_RECORD_BYTES))
-        except SSL.WantReadError:
+            self._memory.decrypt(chunks)
             flushed_bytes = self._flush()  # such as the answer to a change of keys
             if self._congested:
                 self._unread_answer_bytes += flushed_bytes
@@ -350,15 +348,9 @@ class TLSStream(protocol.Protocol):
             ending = f"TLS failed: {reason_in(error)}"
         return (chunks[0] if len(chunks) == 1 else b"".join(chunks)), ending
 
-    def _flush(self, expected_bytes: int = _LONGEST_RECORD_BYTES) -> int:
+    def _flush(self) -> int:
         """Hand what TLS wants to send to the transport; gives how much it was."""
-        chunks: list[bytes] = []
-        with suppress(SSL.Error):  # all that waited is read
-            while True:
-                chunks.append(self.tls.bio_read(expected_bytes))
-                if len(chunks[-1]) < expected_bytes:
-                    break
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        data = self._memory.take()
         if data and self._tcp is not None:
             self._tcp.write(data)
         return len(data)
@@ -397,4 +389,5 @@ class TLSStream(protocol.Protocol):
         if not self._told_closed:
             self._told_closed = True
             self._received = self._writable = None
-            self.reader.closed(reason)
+            reader, self.reader = self.reader, _NOBODY  # or each would keep the other
+            reader.closed(reason)

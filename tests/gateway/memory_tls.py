@@ -32,6 +32,7 @@ def server_context() -> SSL.Context:
     authority().issue_cert(HOST).configure_cert(context)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_options(SSL.OP_NO_TICKET)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     return context
 
 
@@ -111,8 +112,10 @@ class MemoryTransport:
     def lose(self, why: Exception) -> None:
         self.lost = True
         self.outgoing.clear()
-        if self.protocol is not None:
-            self.protocol.connectionLost(Failure(why))
+        # As Twisted's transports do: what is left of them holds nobody
+        protocol, self.protocol, self._producer = self.protocol, None, None
+        if protocol is not None:
+            protocol.connectionLost(Failure(why))
 
 
 class TLSClient:

@@ -1,0 +1,107 @@
+"""TLS between two buffers in memory, which stay small.
+
+OpenSSL's own buffers grow to what they ever held and never shrink: a burst of packets each way
+would cost 300 KB for the rest of the connection's life. So bytes go in and out in pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+from OpenSSL import SSL
+
+# From the protocol
+LONGEST_RECORD_BYTES = 16384
+
+# Ours
+PIECE_BYTES = 32 * 1024
+"""What OpenSSL is given at once, and what it may have to send before that is taken out."""
+_RECORD_OVERHEAD_BYTES = 64  # no cipher adds as much
+
+Buffer = bytes | memoryview
+
+
+class TLSInMemory:
+    """Moves bytes in and out of one connection of OpenSSL's; what it raises goes through."""
+
+    __slots__ = ("_coming", "_going", "_made_bytes", "_tls")
+
+    def __init__(self, tls: SSL.Connection) -> None:
+        self._tls = tls
+        self._coming = b""
+        self._going: list[bytes] = []
+        self._made_bytes = 0
+
+    def feed(self, data: bytes) -> None:
+        """Bytes of TLS came from the peer."""
+        self._coming += data
+        self._give_piece()
+
+    def shake_hands(self) -> bool:
+        """Go on with the handshake; gives whether it is complete."""
+        while True:
+            try:
+                self._tls.do_handshake()
+            except SSL.WantReadError:
+                if not self._give_piece():
+                    return False
+            else:
+                return True
+
+    def decrypt(self, chunks: list[bytes]) -> None:
+        """Add what came to the chunks; those are there even when it raises."""
+        receive = self._tls.recv
+        while True:
+            try:
+                while True:
+                    chunks.append(receive(LONGEST_RECORD_BYTES))
+            except SSL.WantReadError:
+                if not self._give_piece():
+                    return
+
+    def encrypt(self, records: Iterable[Buffer], most_bytes: int) -> int:
+        """Make a record of each, to be taken later; gives how many were made.
+
+        After `most_bytes` in all it stops, but not before the first.
+        """
+        send = self._tls.send
+        made = size = 0
+        for record in records:
+            length = len(record)
+            size += length
+            if size > most_bytes and made:
+                break
+            sent = send(record)
+            while sent < length:  # the peer may have negotiated shorter records (RFC 6066)
+                sent += send(record[sent:])
+            made += 1
+            self._made_bytes += length + _RECORD_OVERHEAD_BYTES
+            if self._made_bytes > PIECE_BYTES:
+                self._take_piece()
+        return made
+
+    def take(self) -> bytes:
+        """All that is to be sent to the peer now."""
+        self._take_piece()
+        going, self._going = self._going, []
+        return going[0] if len(going) == 1 else b"".join(going)
+
+    def _give_piece(self) -> bool:
+        """Let OpenSSL have more of what came; False when there is no more."""
+        coming = self._coming
+        if not coming:
+            return False
+        self._tls.bio_write(coming[:PIECE_BYTES])
+        self._coming = coming[PIECE_BYTES:]
+        return True
+
+    def _take_piece(self) -> None:
+        """Empty OpenSSL's buffer."""
+        expected_bytes = max(self._made_bytes, LONGEST_RECORD_BYTES)
+        self._made_bytes = 0
+        with suppress(SSL.Error):  # there is nothing
+            while True:
+                self._going.append(self._tls.bio_read(expected_bytes))
+                if len(self._going[-1]) < expected_bytes:
+                    break
