@@ -207,7 +207,8 @@ class TwoMachinesTests:
         return sites[host].ours(
             "dora",
             stdin=(code,),
-            options=("--authgroup", "button"),
+            # and to the question for the next one
+            options=("--authgroup", "button", "--form-entry", f"challenge:answer={code}"),
             address=ADDRESSES[host],
         )
 
