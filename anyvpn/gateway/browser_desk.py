@@ -241,16 +241,17 @@ class Visit:
         An external browser gets a page that leads on, since whoever served the form before may
         allow no redirect to a plain address.
         """
+        failed = write_set_cookie(ERROR_COOKIE, "login-failed", http_only=False)
         if self._home is not None:
-            return _page(text, address=self._home(self._token))
-        name, value = (
-            (ERROR_COOKIE, "login-failed") if self._found is None else (TOKEN_COOKIE, self._token)
-        )
-        return _redirect(self.step.final_url, write_set_cookie(name, value, http_only=False))
+            # The client sends it on to the final page, which has nothing but this to know by
+            cookies = (failed,) if self._found is None else ()
+            return _page(text, 200, *cookies, address=self._home(self._token))
+        token = write_set_cookie(TOKEN_COOKIE, self._token, http_only=False)
+        return _redirect(self.step.final_url, failed if self._found is None else token)
 
     def _forgotten_cookies(self) -> tuple[str, ...]:
-        """What an embedded browser may still have of the login before."""
-        if self._home is not None or self._requests > 1:
+        """What a browser may still have of the login before."""
+        if self._requests > 1:
             return ()
         return tuple(write_set_cookie(name, "") for name in (TOKEN_COOKIE, ERROR_COOKIE))
 
@@ -290,7 +291,7 @@ def _read(request: Request, path: str) -> PageRequest:
     return PageRequest(request.method, path, handles[0] if handles else "", query, form)
 
 
-def _page(text: str, status: int = 200, address: str = "") -> Response:
+def _page(text: str, status: int = 200, *cookies: str, address: str = "") -> Response:
     """A text, and where to go from there at once."""
     leads = f'<meta http-equiv="refresh" content="0; url={escape(address)}">' if address else ""
     link = f'<p><a href="{escape(address)}">Continue</a></p>' if address else ""
@@ -299,6 +300,7 @@ def _page(text: str, status: int = 200, address: str = "") -> Response:
         f"<title>VPN gateway</title>{leads}</head>\n"
         f"<body><p>{escape(text)}</p>{link}</body></html>\n",
         status,
+        *cookies,
     )
 
 

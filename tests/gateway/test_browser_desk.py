@@ -255,6 +255,15 @@ class ExternalTests(BrowserCase):
         back = client.come_back(again)
         self.assertIsInstance(client.bring(client.unsealed(back)), LoginComplete)
 
+    def test_the_final_page_knows_of_a_failure_and_not_of_an_older_one(self) -> None:
+        client = Browsing(self, BOTH)
+        failed = cookies(client.come_back(client.begin(), "mallory"))
+        self.assertEqual(failed, {ERROR_COOKIE: "login-failed"})
+        cookie = f"{ERROR_COOKIE}=login-failed"
+        self.assertIn(b"has failed", client.get(ORIGIN + FINAL_PATH, Cookie=cookie).body)
+        first = client.get(Browsing(self, BOTH).begin().login_url, Cookie=cookie)
+        self.assertEqual(cookies(first)[ERROR_COOKIE], "")
+
     def test_without_a_key_the_embedded_one_is_left(self) -> None:
         for key in ("bm8ga2V5", "!", " "):
             self.assertFalse(Browsing(self, BOTH, key).begin().external)
