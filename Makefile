@@ -5,7 +5,7 @@ TEST_PROGRAMS := $(PROGRAMS) ocserv=ocserv tcpdump=tcpdump \
 	dbus-daemon=dbus-daemon dbus-send=dbus-bin gnome-keyring-daemon=gnome-keyring \
 	tinyproxy=tinyproxy-bin microsocks=microsocks slapd=slapd ldapadd=ldap-utils \
 	freeradius=freeradius iperf3=iperf3 ethtool=ethtool \
-	redis-server=redis-server redis-cli=redis-tools
+	redis-server=redis-server redis-cli=redis-tools xmlsec1=xmlsec1
 BENCH_PROGRAMS := $(PROGRAMS) ocserv=ocserv iperf3=iperf3 ethtool=ethtool \
 	openvpn=openvpn wireguard-go=wireguard-go wg=wireguard-tools
 ARGS ?=

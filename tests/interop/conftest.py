@@ -17,7 +17,7 @@ from tests.interop.site import BASE, Site
 
 NEEDED = (
     *("ip", "nft", "nsenter", "ocpasswd", "ocserv", "openconnect", "ping", "setpriv"),
-    *("freeradius", "redis-server", "slapd", "tcpdump", "unshare"),
+    *("freeradius", "redis-server", "slapd", "tcpdump", "unshare", "xmlsec1"),
 )
 
 

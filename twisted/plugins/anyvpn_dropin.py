@@ -78,6 +78,13 @@ authenticator_radius = Backend(
     "anyvpn.backends.authenticator_radius",
     "RADIUS servers: PAP or MS-CHAPv2, challenges, reply attributes",
 )
+authenticator_saml = Backend(
+    "authenticator",
+    "saml",
+    "anyvpn.backends.authenticator_saml",
+    "an identity provider of SAML 2.0, in the user's browser",
+    extra="anyvpn[saml]",
+)
 authenticator_totp = Backend(
     "authenticator",
     "totp",
