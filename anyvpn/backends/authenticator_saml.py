@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +36,7 @@ from anyvpn.model.browser_pages import (
     PageRequest,
     Redirect,
 )
-from anyvpn.model.credentials import read_name
+from anyvpn.model.credentials import LONGEST_INPUT_CHARACTERS, read_name
 from anyvpn.model.downloads import Download
 
 _Result = TypeVar("_Result")
@@ -238,6 +237,8 @@ class SAMLAuthenticator:
                 count = len(values)
                 raise LoginRejected(f"the assertion has {count} values of {own.user_attribute}")
             name = values[0]
+        if len(name) > LONGEST_INPUT_CHARACTERS:
+            raise LoginRejected(f"the name has more than {LONGEST_INPUT_CHARACTERS} characters")
         kept = {
             key: values
             for key, values in attributes.items()
@@ -247,7 +248,7 @@ class SAMLAuthenticator:
             left_s = max(1, int(statement.ends_at_s - self._reactor.seconds()))
             kept[SESSION_TIMEOUT] = (str(left_s),)
         return Identity(
-            read_name(unicodedata.normalize("NFC", name)),
+            read_name(name),
             frozenset(attributes.get(own.groups_attribute, ())),
             MappingProxyType(kept),
         )

@@ -220,6 +220,7 @@ class IdentityTests(SAMLCase):
         said = await self.rejection(says(self.ALICE), user_attribute="nothing")
         assert said == "the assertion has 0 values of nothing"
         assert "the username is empty" in await self.rejection(says(Draft("  ")))
+        assert "the name has more than" in await self.rejection(says(Draft("x" * 1025)))
         assert "control characters" in await self.rejection(says(Draft("ali\u202ece")))
 
 
