@@ -7,13 +7,14 @@ tables, the older of which is forgotten as time passes, or when the newer one is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from anyvpn.model.group_policy import Network
 from anyvpn.model.packet_filter import (
     ANSWER_TIME_S,
     FEWEST_FLOWS,
+    HIGHEST_PORT,
     ICMP,
     ICMPV6,
     TCP,
@@ -38,73 +39,96 @@ _SHORTEST_IPV4, _SHORTEST_IPV6 = 40, 60
 _FRAGMENT_BITS = 0x3F
 
 # Ours
-MOST_VERDICTS = 1024
+MOST_VERDICTS = 2048
 _NEVER, _ALWAYS, _AS_ANSWER, _UNLESS_SYN = range(4)  # what is kept of a flow
 
-_Side = tuple[int, int, int]
-"""Bits of an address (0: any), of which so many are shifted out, and what is left of them."""
-_Rule = tuple[bool, int, _Side, _Side, tuple[Range, ...], tuple[Range, ...]]
+_Ranges = tuple[Range, ...]
+_Side = tuple[int, int]
+"""A mask, and what is left of a matching address under it; 0 and 0 of any."""
+_Rule = tuple[Range, _Ranges, _Side, _Side, Range, _Ranges, bool]
+"""Ports (the widest range, and the ranges if there are several), destination, source, source ports
+likewise, and whether it allows."""
+
+_ANY_SIDE: _Side = (0, 0)
+_ANY_PORT: Range = (0, HIGHEST_PORT)
 
 
 class Rules:
     """The rules of a filter, ready to be asked; tunnels share them."""
 
     def __init__(self, rules: Sequence[FilterRule]) -> None:
-        self._from_client = tuple(
-            _ready(each, each.client_network, each.network)
-            for each in rules
-            if each.direction is not Direction.TO_CLIENT
-        )
-        self._to_client = tuple(
-            _ready(each, each.network, each.client_network)
-            for each in rules
-            if each.direction is not Direction.FROM_CLIENT
-        )
+        self._rules = tuple(rules)
+        self._named = frozenset(each.protocol for each in rules)
+        self._ready: dict[tuple[int | None, bool, bool], tuple[_Rule, ...]] = {}
 
     def allow(self, head: Head, *, from_client: bool, is_answer: bool = False) -> bool:
         """Whether a flow may be opened: by this packet, or by what it answers."""
         protocol, source, destination, numbers, _ = head
+        key = protocol if protocol in self._named else None, from_client != is_answer, not numbers
+        rules = self._ready.get(key)
+        if rules is None:
+            rules = self._ready[key] = tuple(self._that_may_match(*key))
+        of, to = _number(source), _number(destination)
+        source_port, port = numbers or (0, 0)
         if is_answer:
-            source, destination = destination, source
-            numbers = None if numbers is None else numbers[::-1]
-            from_client = not from_client
-        bits = len(source) * 8
-        source_number = int.from_bytes(source, "big")
-        destination_number = int.from_bytes(destination, "big")
-        for rule in self._from_client if from_client else self._to_client:
-            allows, of, (of_bits, shift, prefix), to, ports, source_ports = rule
-            if of >= 0 and of != protocol:
-                continue
-            if of_bits and (of_bits != bits or source_number >> shift != prefix):
-                continue
-            to_bits, shift, prefix = to
-            if to_bits and (to_bits != bits or destination_number >> shift != prefix):
-                continue
-            if numbers is None:
-                if not allows and (ports or source_ports):
-                    continue
-            elif (ports and not _hold(ports, numbers[1])) or (
-                source_ports and not _hold(source_ports, numbers[0])
+            of, to, source_port, port = to, of, port, source_port
+        for ports, several, (mask, value), (
+            of_mask,
+            of_value,
+        ), of_ports, of_several, allows in rules:
+            if (
+                ports[0] <= port <= ports[1]
+                and to & mask == value
+                and of & of_mask == of_value
+                and of_ports[0] <= source_port <= of_ports[1]
+                and (not several or _hold(several, port))
+                and (not of_several or _hold(of_several, source_port))
             ):
-                continue
-            return allows
+                return allows
         return False
 
+    def _that_may_match(
+        self, protocol: int | None, from_client: bool, is_later_fragment: bool
+    ) -> Iterator[_Rule]:
+        """Those about a protocol, or about protocols that no rule names; and who opens."""
+        closed = Direction.TO_CLIENT if from_client else Direction.FROM_CLIENT
+        for rule in self._rules:
+            if rule.direction is closed or rule.protocol not in (None, protocol):
+                continue
+            ports, source_ports = rule.ports, rule.source_ports
+            if is_later_fragment:
+                if not rule.allows and (ports or source_ports):
+                    continue
+                ports = source_ports = ()
+            near, far = _side(rule.client_network), _side(rule.network)
+            yield (
+                *_widest(ports),
+                *((far, near) if from_client else (near, far)),
+                *_widest(source_ports),
+                rule.allows,
+            )
 
-def _ready(rule: FilterRule, source: Network | None, destination: Network | None) -> _Rule:
-    protocol = -1 if rule.protocol is None else rule.protocol
-    sides = _side(source), _side(destination)
-    return rule.allows, protocol, *sides, rule.ports, rule.source_ports
+
+def _number(address: bytes) -> int:
+    """An address as one number, in which addresses of the two versions differ."""
+    return len(address) << 128 | int.from_bytes(address, "big")
 
 
 def _side(network: Network | None) -> _Side:
     if network is None:
-        return 0, 0, 0
-    shift = network.max_prefixlen - network.prefixlen
-    return network.max_prefixlen, shift, int(network.network_address) >> shift
+        return _ANY_SIDE
+    mask = 0xFF << 128 | int(network.netmask)
+    return mask, _number(network.network_address.packed) & mask
 
 
-def _hold(ranges: tuple[Range, ...], number: int) -> bool:
+def _widest(ranges: _Ranges) -> tuple[Range, _Ranges]:
+    if not ranges:
+        return _ANY_PORT, ()
+    whole = min(first for first, _ in ranges), max(last for _, last in ranges)
+    return whole, ranges if len(ranges) > 1 else ()
+
+
+def _hold(ranges: _Ranges, number: int) -> bool:
     return any(first <= number <= last for first, last in ranges)
 
 
