@@ -153,15 +153,23 @@ class CommandResponder:
             candidates = secret or fields
             if len(candidates) != 1:
                 raise LoginAborted(f"{self._name} gave one answer to several questions")
-            return {candidates[0].name: said}
+            return {candidates[0].name: self._sent(candidates[0], said)}
         answers: dict[str, str] = {}
         for field in fields:
             text = table.get(field.name, "")
             if not isinstance(text, str):
                 raise LoginAborted(f"{self._name} gave an answer that is no text")
             if field.name in table:
-                answers[field.name] = text
+                answers[field.name] = self._sent(field, text)
         return answers
+
+    def _sent(self, field: Field | Choice, text: str) -> str:
+        if isinstance(field, Field):
+            return text
+        value = field.value_of(text)
+        if not value:
+            raise LoginAborted(f"{self._name} chose what is not in the list: {printable(text)}")
+        return value
 
     async def _run(self, question: dict[str, object]) -> str:
         """What the command prints, without the end of its line. Raises: LoginAborted."""

@@ -98,16 +98,8 @@ class GivenResponder:
         if not text and field.name == "password" and settings.password_file is not None:
             text = _first_line(settings.password_file)
         if isinstance(field, Choice) and text:
-            text = _value_of(field, text)
+            text = field.value_of(text)
         return text
-
-
-def _value_of(choice: Choice, wanted: str) -> str:
-    """What to send for a value or a label; nothing when the list has neither."""
-    for option in choice.options:
-        if wanted.casefold() in (option.value.casefold(), option.label.casefold()):
-            return option.value
-    return ""
 
 
 def _first_line(path: Path) -> str:

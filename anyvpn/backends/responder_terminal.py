@@ -96,9 +96,8 @@ class TerminalResponder:
                 return options[default - 1].value
             if typed.isdecimal() and 1 <= int(typed) <= len(options):
                 return options[int(typed) - 1].value
-            for option in options:
-                if typed.casefold() in (option.value.casefold(), option.label.casefold()):
-                    return option.value
+            if named := choice.value_of(typed):
+                return named
             output.write(f"Type a number from 1 to {len(options)}, or a name.\n")
         raise LoginAborted("nothing was chosen")
 

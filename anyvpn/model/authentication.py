@@ -49,6 +49,13 @@ class Choice:
     label: str
     options: tuple[Option, ...]
 
+    def value_of(self, wanted: str) -> str:
+        """What to send for a value or a label; nothing when the list has neither."""
+        for option in self.options:
+            if wanted.casefold() in (option.value.casefold(), option.label.casefold()):
+                return option.value
+        return ""
+
 
 @dataclass(frozen=True, slots=True)
 class Form:

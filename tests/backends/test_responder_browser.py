@@ -16,7 +16,8 @@ from twisted.trial.unittest import TestCase
 from anyvpn.backends.responder_browser import BrowserResponder, Settings, build
 from anyvpn.errors import LoginAborted
 from anyvpn.interfaces import IResponder
-from anyvpn.model.authentication import PASSWORD_FORM, BrowserLogin
+from anyvpn.model.authentication import PASSWORD_FORM, Answer, BrowserLogin
+from anyvpn.testing.responder_contract import ResponderContract
 
 FINAL = "https://gateway.test/+CSCOE+/saml_ac_login.html"
 STEP = BrowserLogin("https://gateway.test/login?a=1&b=2", FINAL, external=True)
@@ -47,6 +48,25 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
+class ContractTests(TestCase, ResponderContract):
+    timeout = 30
+    step = STEP
+
+    def setUp(self) -> None:
+        self.port = free_port()
+
+    def make_responder(self) -> IResponder:
+        settings = Settings(command=("true",))
+        return BrowserResponder(settings, cast(Any, reactor), lambda _: None, self.port)
+
+    def is_right(self, answer: Answer) -> bool:
+        return answer == BLOB
+
+    def let_it_happen(self) -> None:
+        came_back = deferToThread(exchange, self.port, get(f"/api/sso/{BLOB}"))
+        came_back.addErrback(lambda failure: failure.trap(ConnectionRefusedError))
+
+
 class BrowserTests(TestCase):
     timeout = 30
 
@@ -68,9 +88,6 @@ class BrowserTests(TestCase):
     def assert_nothing_listens(self) -> None:
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", self.port), timeout=5)
-
-    def test_it_is_a_responder(self) -> None:
-        assert IResponder.providedBy(build(Settings(), cast(Any, reactor)))
 
     async def test_the_blob_comes_back_and_the_browser_goes_on(self) -> None:
         waiting = self.begin()

@@ -20,6 +20,7 @@ from anyvpn.errors import LoginAborted
 from anyvpn.interfaces import IResponder
 from anyvpn.model.authentication import (
     PASSWORD_FORM,
+    Answer,
     BrowserLogin,
     CertificateRequest,
     Choice,
@@ -28,6 +29,7 @@ from anyvpn.model.authentication import (
     Option,
     Step,
 )
+from anyvpn.testing.responder_contract import ResponderContract
 
 PASSWORD = Form("", (Field("password", "Password:", secret=True),))
 BROWSER = BrowserLogin("https://gateway.test/login", "https://gateway.test/final")
@@ -37,6 +39,27 @@ def running(script: str, **settings: Any) -> CommandResponder:
     """A responder whose command is a Python script, which has the question as `asked`."""
     text = f"import json, os, sys, time; asked = json.load(sys.stdin)\n{script}"
     return build(Settings(command=(sys.executable, "-c", text), **settings), cast(Any, reactor))
+
+
+class ContractTests(TestCase, ResponderContract):
+    timeout = 30
+
+    def make_responder(self) -> IResponder:
+        return running("print(json.dumps({'username': 'alice', 'password': 'secret'}))")
+
+    def is_right(self, answer: Answer) -> bool:
+        return answer == {"username": "alice", "password": "secret"}
+
+
+class BrowserContractTests(TestCase, ResponderContract):
+    timeout = 30
+    step = BROWSER
+
+    def make_responder(self) -> IResponder:
+        return running("print('the-token')", browser=True)
+
+    def is_right(self, answer: Answer) -> bool:
+        return answer == "the-token"
 
 
 class CommandTests(TestCase):
@@ -49,9 +72,6 @@ class CommandTests(TestCase):
         error = await self.assertFailure(self.ask(responder, step), LoginAborted)
         return str(error)
 
-    def test_it_is_a_responder(self) -> None:
-        assert IResponder.providedBy(running(""))
-
     async def test_plain_text_answers_the_secret_field(self) -> None:
         answers = await self.ask(running("print('123 456 ')"), PASSWORD_FORM)
         assert answers == {"password": "123 456 "}
@@ -62,6 +82,16 @@ class CommandTests(TestCase):
     async def test_an_object_answers_fields_and_nothing_else(self) -> None:
         responder = running("print(json.dumps({'username': 'alice', 'other': 'x'}))")
         assert await self.ask(responder, PASSWORD_FORM) == {"username": "alice"}
+
+    async def test_a_choice_is_made_by_value_or_label_and_of_the_list_alone(self) -> None:
+        form = Form("", (Choice("city", "", (Option("1", "Paris"), Option("2", "Rome"))),))
+        for said, value in (("1", "1"), ("rome", "2")):
+            assert await self.ask(running(f"print('{said}')"), form) == {"city": value}
+            responder = running(f"print(json.dumps({{'city': '{said}'}}))")
+            assert await self.ask(responder, form) == {"city": value}
+        assert await self.refused(running("print('London')"), form) == (
+            f"{sys.executable} chose what is not in the list: London"
+        )
 
     async def test_silence_knows_nothing(self) -> None:
         assert await self.ask(running("pass"), PASSWORD_FORM) == {}

@@ -14,7 +14,8 @@ from twisted.trial.unittest import TestCase
 
 from anyvpn.backends.responder_keyring import KeyringResponder, Settings, build
 from anyvpn.interfaces import IResponder
-from anyvpn.model.authentication import PASSWORD_FORM, BrowserLogin, Field, Form
+from anyvpn.model.authentication import PASSWORD_FORM, Answer, BrowserLogin, Field, Form
+from anyvpn.testing.responder_contract import ResponderContract
 
 LONE = Form("", (Field("password", secret=True),))
 
@@ -42,16 +43,23 @@ def made(**settings: Any) -> KeyringResponder:
     return build(Settings(**chosen), cast(Any, reactor))
 
 
-class KeyringTests(TestCase):
+class KeyringCase(TestCase):
     def setUp(self) -> None:
         self.keyring = Keyring()
         before = keyring.get_keyring()
         keyring.set_keyring(self.keyring)
         self.addCleanup(keyring.set_keyring, before)
 
-    def test_it_is_a_responder(self) -> None:
-        assert IResponder.providedBy(made())
 
+class ContractTests(KeyringCase, ResponderContract):
+    def make_responder(self) -> IResponder:
+        return made()
+
+    def is_right(self, answer: Answer) -> bool:
+        return answer == {"username": "alice", "password": "pässword"}
+
+
+class KeyringTests(KeyringCase):
     async def test_the_password_is_given_with_its_user(self) -> None:
         assert await made().answer(PASSWORD_FORM) == {"username": "alice", "password": "pässword"}
 

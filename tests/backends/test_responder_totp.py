@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
 
 from anyvpn.backends.responder_totp import Settings, TOTPResponder, build
 from anyvpn.errors import LoginAborted
 from anyvpn.interfaces import IResponder
-from anyvpn.model.authentication import PASSWORD_FORM, BrowserLogin, Field, Form, Step
+from anyvpn.model.authentication import PASSWORD_FORM, Answer, BrowserLogin, Field, Form, Step
+from anyvpn.testing.responder_contract import ResponderContract
 
 # RFC 6238, appendix B: the ASCII text 12345678901234567890 and its likes, 8 digits
 SHA1 = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
@@ -33,6 +35,20 @@ def made(now_s: float, **settings: Any) -> tuple[TOTPResponder, Clock]:
     clock.advance(now_s)
     chosen: dict[str, Any] = {"secret": SHA1, "digits": 8, **settings}
     return build(Settings(**chosen), clock), clock
+
+
+class ContractTests(TestCase, ResponderContract):
+    step = CHALLENGE
+
+    def make_responder(self) -> IResponder:
+        responder, self.clock = made(0)
+        return responder
+
+    def is_right(self, answer: Answer) -> bool:
+        return isinstance(answer, dict) and len(answer["answer"]) == 8
+
+    def let_it_happen(self) -> None:
+        self.clock.advance(30)
 
 
 class CodeTests:
@@ -73,9 +89,6 @@ class CodeTests:
 
 
 class FieldTests:
-    def test_it_is_a_responder(self) -> None:
-        assert IResponder.providedBy(made(0)[0])
-
     def test_the_second_password_is_a_code_and_the_user_name_is_not(self) -> None:
         assert list(ask(made(0)[0], SECOND)[0]) == ["secondary_password"]
 

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
 
 from anyvpn.backends.responder_given import GivenResponder, Settings
 from anyvpn.client.responders import ResponderChain
 from anyvpn.errors import LoginAborted
+from anyvpn.interfaces import IResponder
 from anyvpn.model.authentication import (
     GROUP_FORM,
     PASSWORD_FORM,
+    Answer,
     BrowserLogin,
     Choice,
     Field,
@@ -20,6 +23,7 @@ from anyvpn.model.authentication import (
     Option,
     Step,
 )
+from anyvpn.testing.responder_contract import ResponderContract
 from tests.client.conversation import ScriptedResponder
 from tests.client.scripted import result_of
 
@@ -27,6 +31,14 @@ from tests.client.scripted import result_of
 def answer(responder: object, step: Step) -> object:
     deferred: Deferred[object] = Deferred.fromCoroutine(responder.answer(step))  # type: ignore[attr-defined]
     return result_of(deferred)
+
+
+class GivenContractTests(TestCase, ResponderContract):
+    def make_responder(self) -> IResponder:
+        return GivenResponder(Settings("alice", "secret", answers={"group_list": "a"}))
+
+    def is_right(self, answer: Answer) -> bool:
+        return answer == {"username": "alice", "password": "secret"}
 
 
 class ChainTests:

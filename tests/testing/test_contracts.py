@@ -19,9 +19,20 @@ from anyvpn.interfaces import (
     IDialogue,
     IEventListener,
     IProfileProvider,
+    IResponder,
     ISessionStore,
 )
-from anyvpn.model.authentication import PASSWORD_FORM, Answer, Identity, LoginRequest
+from anyvpn.model.authentication import (
+    NO_ANSWERS,
+    PASSWORD_FORM,
+    Answer,
+    BrowserLogin,
+    Choice,
+    Form,
+    Identity,
+    LoginRequest,
+    Step,
+)
 from anyvpn.model.client_profile import ClientProfile
 from anyvpn.model.events import Event
 from anyvpn.model.group_policy import GroupPolicy
@@ -33,6 +44,7 @@ from anyvpn.testing.authorizer_contract import AuthorizerContract
 from anyvpn.testing.listener_contract import ListenerContract
 from anyvpn.testing.outcomes import completed
 from anyvpn.testing.profiles_contract import ProfilesContract
+from anyvpn.testing.responder_contract import ResponderContract
 from anyvpn.testing.sessions_contract import SessionsContract
 
 Contract = object
@@ -390,3 +402,71 @@ class ListenerContractTests(unittest.TestCase):
     def test_error_over_missing_counters_is_noticed(self) -> None:
         failed = failures(FakeListenerContract(lambda event: event.counters.sent_bytes))  # type: ignore[union-attr]
         assert "test_every_kind_is_heard_without_an_error" in failed
+
+
+# --- responder -----------------------------------------------------------------------------
+
+
+@implementer(IResponder)
+class FakeResponder:
+    def __init__(self, fault: str) -> None:
+        self._fault = fault
+        self._given = False
+        self.capabilities = frozenset(("",)) if fault == "announces nothing" else frozenset()
+
+    def login_begins(self) -> None:
+        self._given = self._fault == "knows it once" and self._given
+
+    async def answer(self, step: Step) -> Answer:
+        if isinstance(step, BrowserLogin) and self._fault == "opens any browser":
+            return step.login_url or "opened"
+        if not isinstance(step, Form):
+            return {"certificate": "x"} if self._fault == "answers for certificates" else NO_ANSWERS
+        if self._fault == "trips over surrogates":
+            step.message.encode()
+        if self._fault == "always says who it is":
+            return {"username": "alice"}
+        answers: dict[str, str] = {}
+        for each in step.fields:
+            if each.name == "username" or (each.name == "password" and not self._given):
+                is_choice = isinstance(each, Choice) and self._fault != "ignores the list"
+                answers[each.name] = each.value_of("alice") if is_choice else "alice"  # type: ignore[union-attr]
+        self._given = self._fault != "insists"
+        if self._fault == "answers in bytes":
+            return {name: text.encode() for name, text in answers.items()}  # type: ignore[misc]
+        return {name: text for name, text in answers.items() if text}
+
+
+class FakeResponderContract(ResponderContract):
+    def __init__(self, fault: str) -> None:
+        self._fault = fault
+
+    def make_responder(self) -> IResponder:
+        return FakeResponder(self._fault)
+
+    def is_right(self, answer: Answer) -> bool:
+        return answer == {"username": "alice", "password": "alice"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "noticed_by"),
+    [
+        ("announces nothing", "test_interface_is_provided"),
+        ("knows it once", "test_what_is_known_is_answered_in_each_login"),
+        ("answers in bytes", "test_forms_are_answered_by_texts_for_their_own_fields"),
+        ("always says who it is", "test_forms_are_answered_by_texts_for_their_own_fields"),
+        ("ignores the list", "test_forms_are_answered_by_texts_for_their_own_fields"),
+        ("insists", "test_a_secret_that_was_wrong_is_not_given_again"),
+        ("opens any browser", "test_browsers_are_used_when_that_was_announced_alone"),
+        ("opens any browser", "test_unsafe_addresses_are_not_opened"),
+        ("answers for certificates", "test_certificates_are_left_to_the_client"),
+        ("trips over surrogates", "test_hostile_forms_are_answered_or_given_up"),
+        ("knows it once", "test_a_login_that_was_cancelled_costs_no_other"),
+    ],
+)
+class ResponderContractTests:
+    def test_good_fake_passes(self, fault: str, noticed_by: str) -> None:
+        assert failures(FakeResponderContract("")) == set()
+
+    def test_fault_is_noticed(self, fault: str, noticed_by: str) -> None:
+        assert noticed_by in failures(FakeResponderContract(fault))
