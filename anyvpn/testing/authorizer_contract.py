@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from zope.interface.verify import verifyObject
 
 from anyvpn.errors import AccessDenied
-from anyvpn.interfaces import IAuthorizer
+from anyvpn.interfaces import IAuthorizer, ILayeredAuthorizer
 from anyvpn.model.authentication import Identity
-from anyvpn.model.group_policy import GroupPolicy
+from anyvpn.model.group_policy import GroupPolicy, merge
 from anyvpn.testing.dialogue import A_REQUEST
 from anyvpn.testing.outcomes import error_of
 
@@ -56,3 +56,27 @@ class AuthorizerContract:
             except AccessDenied:
                 continue
             assert isinstance(policy, GroupPolicy), policy
+
+
+class LayeredAuthorizerContract(AuthorizerContract):
+    """The same for authorizers that can say which of their rules gives which value."""
+
+    def make_authorizer(self) -> ILayeredAuthorizer:
+        """An authorizer that lets every user of `policies` in and refuses all of `denied`."""
+        raise NotImplementedError
+
+    async def test_layered_interface_is_provided(self) -> None:
+        verifyObject(ILayeredAuthorizer, self.make_authorizer())
+
+    async def test_layers_make_the_policy(self) -> None:
+        authorizer = self.make_authorizer()
+        for identity in self.policies:
+            name, layers = await authorizer.layers(identity, A_REQUEST)
+            policy = await authorizer.authorize(identity, A_REQUEST)
+            assert merge(name, layers) == policy, (identity, layers)
+            assert all(each.origin for each in layers), layers
+
+    async def test_whoever_is_denied_has_no_layers(self) -> None:
+        authorizer = self.make_authorizer()
+        for identity in self.denied:
+            await error_of(authorizer.layers(identity, A_REQUEST), AccessDenied)

@@ -17,7 +17,7 @@ from anyvpn.errors import AccessDenied
 from anyvpn.interfaces import IAuthorizer
 from anyvpn.model.authentication import Identity
 from anyvpn.model.group_policy import GroupPolicy, origins
-from anyvpn.testing.authorizer_contract import AuthorizerContract
+from anyvpn.testing.authorizer_contract import LayeredAuthorizerContract
 from anyvpn.testing.dialogue import A_REQUEST
 from anyvpn.testing.outcomes import completed
 
@@ -29,7 +29,7 @@ def policy_of(
     return completed(build(settings, None).authorize(Identity(user, frozenset(groups)), request))
 
 
-class StaticAuthorizerContractTests(AuthorizerContract, TestCase):
+class StaticAuthorizerContractTests(LayeredAuthorizerContract, TestCase):
     policies = MappingProxyType(
         {
             Identity("alice"): "default",

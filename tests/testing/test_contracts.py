@@ -18,6 +18,7 @@ from anyvpn.interfaces import (
     IAuthorizer,
     IDialogue,
     IEventListener,
+    ILayeredAuthorizer,
     IProfileProvider,
     IResponder,
     ISessionStore,
@@ -35,12 +36,12 @@ from anyvpn.model.authentication import (
 )
 from anyvpn.model.client_profile import ClientProfile
 from anyvpn.model.events import Event
-from anyvpn.model.group_policy import GroupPolicy
+from anyvpn.model.group_policy import GroupPolicy, PolicyLayer
 from anyvpn.model.session import SessionRecord
 from anyvpn.model.tunnel_settings import Lease
 from anyvpn.testing.addresses_contract import AddressesContract
 from anyvpn.testing.authenticator_contract import AuthenticatorContract
-from anyvpn.testing.authorizer_contract import AuthorizerContract
+from anyvpn.testing.authorizer_contract import AuthorizerContract, LayeredAuthorizerContract
 from anyvpn.testing.listener_contract import ListenerContract
 from anyvpn.testing.outcomes import completed
 from anyvpn.testing.profiles_contract import ProfilesContract
@@ -176,6 +177,48 @@ class AuthorizerContractTests(unittest.TestCase):
     def test_missing_denial_is_noticed(self) -> None:
         failed = failures(FakeAuthorizerContract("default", False))
         assert failed == {"test_denied_identities_are_denied"}
+
+
+@implementer(ILayeredAuthorizer)
+class FakeLayeredAuthorizer(FakeAuthorizer):
+    def __init__(self, fault: str) -> None:
+        super().__init__("default", True)
+        self._fault = fault
+
+    async def layers(
+        self, identity: Identity, request: LoginRequest
+    ) -> tuple[str, tuple[PolicyLayer, ...]]:
+        if identity.user == "mallory" and self._fault != "explains to anybody":
+            raise AccessDenied("mallory")
+        values = {"dtls": False} if self._fault == "explains something else" else {}
+        origin = "" if self._fault == "names no rule" else "a rule"
+        policy = await self.authorize(Identity(identity.user.replace("mallory", "alice")), request)
+        return policy.name, (PolicyLayer(origin, values),)
+
+
+class FakeLayeredAuthorizerContract(LayeredAuthorizerContract):
+    policies = FakeAuthorizerContract.policies
+    denied = FakeAuthorizerContract.denied
+
+    def __init__(self, fault: str) -> None:
+        self._made = FakeLayeredAuthorizer(fault)
+
+    def make_authorizer(self) -> ILayeredAuthorizer:
+        return self._made
+
+
+class LayeredAuthorizerContractTests(unittest.TestCase):
+    def test_good_fake_passes(self) -> None:
+        assert failures(FakeLayeredAuthorizerContract("")) == set()
+
+    def test_layers_of_another_policy_or_of_no_rule_are_noticed(self) -> None:
+        for fault in ("explains something else", "names no rule"):
+            failed = failures(FakeLayeredAuthorizerContract(fault))
+            assert failed == {"test_layers_make_the_policy"}
+
+    def test_layers_for_whoever_is_denied_are_noticed(self) -> None:
+        failed = failures(FakeLayeredAuthorizerContract("explains to anybody"))
+        assert failed == {"test_whoever_is_denied_has_no_layers"}
 
 
 # --- addresses -----------------------------------------------------------------------------
