@@ -74,7 +74,7 @@ class CodeSettings:
         default=10, metadata={"help": "Wrong codes of a user in a row until it must wait."}
     )
     lock_time_s: float = attrs.field(
-        default=300.0, metadata={"help": "How long it must wait then, in seconds."}
+        default=300.0, metadata={"help": "Seconds since the first of them until it need not."}
     )
 
     def __attrs_post_init__(self) -> None:
