@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from ldap3.core.exceptions import LDAPInvalidDnError
 from ldap3.utils.conv import escape_filter_chars
-from ldap3.utils.dn import escape_rdn, parse_dn
+from ldap3.utils.dn import escape_rdn
 
 from anyvpn.backends.authenticator_ldap_connection import Connection, Reply
 from anyvpn.backends.authenticator_ldap_policy import (
@@ -40,6 +39,9 @@ _REFUSALS = frozenset(
     )
 )
 
+# RFC 4514, section 2.4
+_FIRST_VALUE = re.compile(r"[^=,+]+=((?:\\.|[^\\,+;])*)")
+_ESCAPE = re.compile(rb"\\([0-9A-Fa-f]{2}|.)", re.DOTALL)
 _NAMED_BY = re.compile(r"([A-Za-z][A-Za-z0-9-]*)={user}")
 
 # Ours
@@ -248,10 +250,14 @@ def _texts(values: Sequence[object]) -> Iterable[str]:
 
 def _name_in(group: str) -> str:
     """The name of a group that is told by its DN: the value of its first part."""
-    try:
-        return str(parse_dn(group)[0][1]).replace("\\", "") if "=" in group else group
-    except (LDAPInvalidDnError, IndexError):
+    found = _FIRST_VALUE.match(group)
+    if found is None:
         return group
+    octets = _ESCAPE.sub(
+        lambda each: bytes.fromhex(each[1].decode()) if len(each[1]) == 2 else each[1],
+        found[1].encode("utf-8"),
+    )
+    return octets.decode("utf-8", "replace")
 
 
 def _filled(template: str, **values: str) -> str:

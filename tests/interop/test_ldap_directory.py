@@ -218,6 +218,15 @@ class GroupTests(LDAPCase):
         identity = await self.login("alice", **self.SEARCH)
         assert identity.groups == {"staff", "vpn users"}
 
+    async def test_whatever_a_group_s_name_has_in_it_is_its_name(self) -> None:
+        name = 'Sales, "EMEA" + Süd \\2C #=<>;'
+        written = "".join(f"\\{each}" if each in '\\,"+<>;=' else each for each in name)
+        Site.slapd.add(
+            f"dn: cn={written},{GROUPS}\nobjectClass: groupOfNames\ncn: {name}\n"
+            f"member: uid=bob,{PEOPLE}\n"
+        )
+        assert (await self.login("bob", "bobs-passw")).groups == {name}
+
     async def test_groups_of_groups_count_when_they_shall(self) -> None:
         identity = await self.login("alice", nested_groups=True, **self.SEARCH)
         assert identity.groups == {"staff", "vpn users", "all", "everything"}
