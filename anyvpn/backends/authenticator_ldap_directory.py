@@ -6,7 +6,7 @@ Everything here blocks, so it runs in the backend's own threads.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -47,7 +47,7 @@ _NAMED_BY = re.compile(r"([A-Za-z][A-Za-z0-9-]*)={user}")
 # Ours
 MOST_NESTED_GROUPS = 1000
 DEEPEST_NESTING = 10
-MOST_VALUES = 200
+MOST_VALUES = 1000
 LONGEST_VALUE_CHARACTERS = 4096
 
 
@@ -233,14 +233,17 @@ class Directory:
 
 def _entry(raw: Mapping[str, Any]) -> Entry:
     attributes = {
-        str(name).lower(): tuple(_texts(values))
+        name.lower(): tuple(_texts(name, values))
         for name, values in (raw.get("raw_attributes") or {}).items()
     }
     return Entry(str(raw["dn"]), attributes)
 
 
-def _texts(values: Sequence[object]) -> Iterable[str]:
-    for each in values[:MOST_VALUES]:
+def _texts(name: str, values: Sequence[object]) -> Iterator[str]:
+    # Active Directory gives the first of many as "memberOf;range=0-1499"
+    if len(values) > MOST_VALUES or ";range=" in name:
+        raise BackendFailed(f"an entry has more than {MOST_VALUES} values of {name.lower()}")
+    for each in values:
         if isinstance(each, bytes) and len(each) <= LONGEST_VALUE_CHARACTERS:
             try:
                 yield each.decode("utf-8")

@@ -17,6 +17,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from anyvpn.backends import authenticator_ldap_directory as directory_module
 from anyvpn.backends.authenticator_ldap import LDAPAuthenticator, Settings, build
 from anyvpn.errors import BackendFailed, ConfigurationError, LoginRejected
 from anyvpn.interfaces import IAuthenticator
@@ -226,6 +227,12 @@ class GroupTests(LDAPCase):
             f"member: uid=bob,{PEOPLE}\n"
         )
         assert (await self.login("bob", "bobs-passw")).groups == {name}
+
+    async def test_a_user_of_more_groups_than_are_read_is_not_let_in(self) -> None:
+        """One that is left out may be one that is denied."""
+        self.patch(directory_module, "MOST_VALUES", 1)  # type: ignore[no-untyped-call]  # trial's
+        said = str(await error_of(self.login("alice"), BackendFailed))
+        assert said == "an entry has more than 1 values of memberof"
 
     async def test_groups_of_groups_count_when_they_shall(self) -> None:
         identity = await self.login("alice", nested_groups=True, **self.SEARCH)
