@@ -7,13 +7,11 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Event
 from types import MappingProxyType
 from typing import Literal, TypeVar
 
 import attrs
-from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as NotInTime
 from twisted.internet.interfaces import IReactorCore, IReactorFromThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
@@ -23,7 +21,7 @@ from anyvpn.backends.authenticator_saml_documents import read_answer
 from anyvpn.backends.authenticator_saml_metadata import WatchedProvider
 from anyvpn.backends.authenticator_saml_service import Keys, ServiceProvider
 from anyvpn.backends.authenticator_saml_statements import Expected, Statement, read_statement
-from anyvpn.errors import BackendFailed, ConfigurationError, LoginRejected
+from anyvpn.errors import BackendFailed, ConfigurationError, LoginAborted, LoginRejected
 from anyvpn.interfaces import IAuthenticator, IDialogue, IPublisher
 from anyvpn.model.authentication import BrowserVisit, Identity
 from anyvpn.model.browser_address import browser_origin
@@ -108,7 +106,7 @@ class Settings:
         default=60.0, metadata=_help("How far clocks may be apart, in seconds.")
     )
     time_s: float = attrs.field(
-        default=10.0, metadata=_help("How long checking one answer may take, in seconds.")
+        default=10.0, metadata=_help("How long xmlsec1 may take for one signature, in seconds.")
     )
     max_parallel: int = attrs.field(
         default=4, metadata=_help("Answers checked at a time, each in a thread.")
@@ -258,21 +256,21 @@ class SAMLAuthenticator:
             raise BackendFailed("the authenticator is closed")
         if not self._room.acquire(blocking=False):
             raise BackendFailed(f"{MOST_WAITING} browsers wait to be served")
+        wanted = Event()
+        wanted.set()
 
         def run() -> _Result:
             try:
+                if self._closed or not wanted.is_set():
+                    raise LoginAborted("nobody waits for this browser any more")
                 return task()
             finally:
                 self._room.release()
 
-        waiting: Deferred[_Result] = deferToThreadPool(self._reactor, self._pool, run)
-        waiting.addTimeout(self._settings.time_s, self._reactor)
         try:
-            return await waiting
-        except NotInTime:
-            raise BackendFailed(
-                f"checking the answer took longer than {self._settings.time_s:g} s"
-            ) from None
+            return await deferToThreadPool(self._reactor, self._pool, run)
+        finally:
+            wanted.clear()
 
 
 @dataclass(frozen=True, slots=True)
