@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from types import MappingProxyType
 from typing import Literal, TypeVar
 
 import attrs
-from twisted.internet.interfaces import IReactorCore, IReactorFromThreads, IReactorTime
+from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
@@ -87,7 +88,7 @@ class Settings:
         default="", metadata=_help("Attribute whose values are the user's groups.", "memberOf")
     )
     attributes: tuple[str, ...] = attrs.field(
-        default=(), metadata=_help("Attributes to keep for the authorizer; all unless set.")
+        default=(), metadata=_help("Attributes that the identity keeps.", ("mail",))
     )
     name_id_format: str = attrs.field(
         default="",
@@ -125,11 +126,13 @@ class Settings:
             raise ValueError(f"max_parallel must lie between 1 and {MOST_THREADS}")
 
 
-class _Reactor(IReactorCore, IReactorFromThreads, IReactorTime):
+class _Reactor(IReactorCore, IReactorFromThreads):
     """What the authenticator needs of a reactor."""
 
 
-def build(settings: Settings, reactor: _Reactor) -> SAMLAuthenticator:
+def build(
+    settings: Settings, reactor: _Reactor, seconds: Callable[[], float] = time.time
+) -> SAMLAuthenticator:
     """What the configuration `backend = "saml"` makes. Raises: ConfigurationError."""
     program = shutil.which("xmlsec1")
     if program is None:
@@ -145,7 +148,7 @@ def build(settings: Settings, reactor: _Reactor) -> SAMLAuthenticator:
         time_s=settings.time_s,
     )
     provider = WatchedProvider(settings.idp_metadata, settings.idp, signs=key is not None)
-    return SAMLAuthenticator(settings, provider, service, reactor)
+    return SAMLAuthenticator(settings, provider, service, reactor, seconds)
 
 
 @implementer(IAuthenticator, IPublisher)
@@ -158,12 +161,14 @@ class SAMLAuthenticator:
         provider: WatchedProvider,
         service: ServiceProvider,
         reactor: _Reactor,
+        seconds: Callable[[], float],
     ) -> None:
         self.documents = {metadata_path(settings): Download(_METADATA_TYPE, service.metadata())}
         self._settings = settings
         self._provider = provider
         self._service = service
         self._reactor = reactor
+        self._seconds = seconds
         self._room = BoundedSemaphore(MOST_WAITING)
         self._used: dict[str, float] = {}
         self._closed = False
@@ -178,7 +183,7 @@ class SAMLAuthenticator:
         Raises: LoginRejected: it says no, or its answer is not one to believe.
         Raises: BackendFailed: the answer could not be checked.
         """
-        visit = _Visit(self, self._reactor)
+        visit = _Visit(self, self._seconds)
         found = await dialogue.ask(BrowserVisit(visit.serve, BrowserKind(self._settings.browser)))
         if not isinstance(found, Identity):
             raise BackendFailed(f"the browser's visit gave {type(found).__name__}")
@@ -212,7 +217,7 @@ class SAMLAuthenticator:
             audience=entity_id(own),
             recipient=own.origin + ACS_PATH,
             asked_at_s=request.at_s,
-            now_s=self._reactor.seconds(),
+            now_s=self._seconds(),
             skew_s=own.clock_skew_s,
             fresh=own.force_authn,
         )
@@ -220,7 +225,7 @@ class SAMLAuthenticator:
 
     def _use_up(self, statement: Statement) -> None:
         """Each assertion is good once, for as long as it is good at all."""
-        now_s = self._reactor.seconds()
+        now_s = self._seconds()
         self._used = {each: until for each, until in self._used.items() if until > now_s}
         if statement.assertion_id in self._used:
             raise LoginRejected("the assertion has been used before")
@@ -237,13 +242,9 @@ class SAMLAuthenticator:
             name = values[0]
         if len(name) > LONGEST_INPUT_CHARACTERS:
             raise LoginRejected(f"the name has more than {LONGEST_INPUT_CHARACTERS} characters")
-        kept = {
-            key: values
-            for key, values in attributes.items()
-            if not own.attributes or key in own.attributes
-        }
+        kept = {key: attributes[key] for key in own.attributes if key in attributes}
         if statement.ends_at_s is not None:
-            left_s = max(1, int(statement.ends_at_s - self._reactor.seconds()))
+            left_s = max(1, int(statement.ends_at_s - self._seconds()))
             kept[SESSION_TIMEOUT] = (str(left_s),)
         return Identity(
             read_name(name),
@@ -284,9 +285,9 @@ class _Sent:
 class _Visit:
     """One login's browser: on its way to the identity provider, and back."""
 
-    def __init__(self, authenticator: SAMLAuthenticator, reactor: IReactorTime) -> None:
+    def __init__(self, authenticator: SAMLAuthenticator, seconds: Callable[[], float]) -> None:
         self._authenticator = authenticator
-        self._reactor = reactor
+        self._seconds = seconds
         self._sent: _Sent | None = None
 
     async def serve(self, asked: PageRequest) -> Page:
@@ -299,7 +300,7 @@ class _Visit:
             return LoggedIn(await self._authenticator.identify(encoded, sent))
         if asked.path == ACS_PATH or asked.method != "GET":
             return HTMLPage(_NOT_HERE, 404)
-        self._sent = _Sent(f"_{secrets.token_hex(_REQUEST_BYTES)}", self._reactor.seconds())
+        self._sent = _Sent(f"_{secrets.token_hex(_REQUEST_BYTES)}", self._seconds())
         address = self._authenticator.login_address(self._sent.identifier, asked.handle)
         return Redirect(await address)
 
