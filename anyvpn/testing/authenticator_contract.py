@@ -8,8 +8,10 @@ from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
 from anyvpn.errors import LoginAborted, LoginRejected
-from anyvpn.interfaces import IAuthenticator
+from anyvpn.interfaces import IAuthenticator, IPublisher
 from anyvpn.model.authentication import LoginRequest
+from anyvpn.model.browser_pages import PAGE_TREES
+from anyvpn.model.downloads import Download
 from anyvpn.testing.dialogue import A_REQUEST, Script, ScriptedDialogue
 from anyvpn.testing.outcomes import error_of
 
@@ -111,3 +113,19 @@ class AuthenticatorContract:
             for field in fields:
                 if isinstance(answer, Mapping) and answer.get(field.name):
                     assert answer[field.name] not in str(error)
+
+
+class PublishingAuthenticatorContract(AuthenticatorContract):
+    """The same for one that has documents for everybody."""
+
+    async def test_what_it_publishes_can_be_served(self) -> None:
+        made = self.make_authenticator()
+        verifyObject(IPublisher, made)
+        documents = IPublisher(made).documents
+        assert documents
+        for path, document in documents.items():
+            assert path.startswith(PAGE_TREES), path
+            assert isinstance(document, Download)
+            assert isinstance(document.content, bytes)
+            assert document.content_type.isascii(), document.content_type
+            assert "/" in document.content_type, document.content_type

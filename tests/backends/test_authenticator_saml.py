@@ -25,7 +25,7 @@ from anyvpn.errors import BackendFailed, ConfigurationError, LoginRejected
 from anyvpn.interfaces import IAuthenticator, IPublisher
 from anyvpn.model.authentication import Answer, BrowserVisit, Identity, Question
 from anyvpn.model.browser_pages import BrowserKind, HTMLPage, LoggedIn, PageRequest, Redirect
-from anyvpn.testing.authenticator_contract import AuthenticatorContract
+from anyvpn.testing.authenticator_contract import PublishingAuthenticatorContract
 from anyvpn.testing.dialogue import Script, ScriptedDialogue
 from anyvpn.testing.outcomes import error_of
 from tests.backends import saml_answers as saml
@@ -103,7 +103,7 @@ class SAMLCase(TestCase):
         return str(await error_of(self.login(brought, **changes), LoginRejected))
 
 
-class ContractTests(AuthenticatorContract, SAMLCase):
+class ContractTests(PublishingAuthenticatorContract, SAMLCase):
     def make_authenticator(self) -> IAuthenticator:
         return self.make()
 

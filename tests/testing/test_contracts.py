@@ -20,6 +20,7 @@ from anyvpn.interfaces import (
     IEventListener,
     ILayeredAuthorizer,
     IProfileProvider,
+    IPublisher,
     IResponder,
     ISessionStore,
 )
@@ -35,12 +36,16 @@ from anyvpn.model.authentication import (
     Step,
 )
 from anyvpn.model.client_profile import ClientProfile
+from anyvpn.model.downloads import Download
 from anyvpn.model.events import Event
 from anyvpn.model.group_policy import GroupPolicy, PolicyLayer
 from anyvpn.model.session import SessionRecord
 from anyvpn.model.tunnel_settings import Lease
 from anyvpn.testing.addresses_contract import AddressesContract
-from anyvpn.testing.authenticator_contract import AuthenticatorContract
+from anyvpn.testing.authenticator_contract import (
+    AuthenticatorContract,
+    PublishingAuthenticatorContract,
+)
 from anyvpn.testing.authorizer_contract import AuthorizerContract, LayeredAuthorizerContract
 from anyvpn.testing.listener_contract import ListenerContract
 from anyvpn.testing.outcomes import completed
@@ -138,6 +143,38 @@ class AuthenticatorContractTests(unittest.TestCase):
     def test_lost_groups_are_noticed(self) -> None:
         failed = failures(FakeAuthenticatorContract(groupless_verdict))
         assert failed == {"test_right_answers_give_the_identity"}
+
+
+@implementer(IPublisher)
+class FakePublisher(FakeAuthenticator):
+    def __init__(self, path: str, document: Download) -> None:
+        super().__init__(good_verdict)
+        self.documents = {path: document}
+
+
+class FakePublisherContract(FakeAuthenticatorContract, PublishingAuthenticatorContract):
+    def __init__(self, path: str, document: Download) -> None:
+        self._made = FakePublisher(path, document)
+
+    def make_authenticator(self) -> IAuthenticator:
+        return self._made
+
+
+class PublishingAuthenticatorContractTests(unittest.TestCase):
+    def test_good_fake_passes(self) -> None:
+        good = Download("application/xml", b"<metadata/>")
+        assert failures(FakePublisherContract("/sso/metadata", good)) == set()
+
+    def test_what_cannot_be_served_is_noticed(self) -> None:
+        xml = "application/xml"
+        text: bytes = "no bytes"  # type: ignore[assignment]  # that is the fault
+        for path, document in (
+            ("/metadata", Download(xml, b"")),
+            ("/sso/metadata", Download("metadata", b"")),
+            ("/sso/metadata", Download(xml, text)),
+        ):
+            failed = failures(FakePublisherContract(path, document))
+            assert failed == {"test_what_it_publishes_can_be_served"}
 
 
 # --- authorizer ----------------------------------------------------------------------------
