@@ -50,6 +50,8 @@ _FAILURES = frozenset(
 # Ours
 MOST_ROUNDS = 20
 MOST_PARALLEL = 256
+MOST_HELPERS = 512
+"""Processes at a time, most of which wait for what their users answer."""
 LONGEST_OUTPUT_BYTES = 256 * 1024
 _SERVICE = re.compile(r"[A-Za-z0-9_.-]+")
 
@@ -104,6 +106,7 @@ class PAMAuthenticator:
         self._settings = settings
         self._reactor = reactor
         self._room = DeferredSemaphore(settings.max_parallel)
+        self._helpers: set[_Helper] = set()
 
     async def authenticate(self, dialogue: IDialogue) -> Identity:
         """Who it is to PAM, with the groups that the system knows.
@@ -113,14 +116,15 @@ class PAMAuthenticator:
         """
         answer = await dialogue.ask(password_form(dialogue.identity))
         said = read_credentials(answer, dialogue.identity)
-        await self._room.acquire()
+        if len(self._helpers) >= MOST_HELPERS:
+            raise BackendFailed(f"{MOST_HELPERS} users are being asked by PAM")
         helper = _Helper()
+        self._helpers.add(helper)
         try:
-            self._start(helper)
             return await self._talk(dialogue, helper, said)
         finally:
             await helper.end()
-            self._room.release()
+            self._helpers.discard(helper)
 
     def _start(self, helper: _Helper) -> None:
         own = self._settings
@@ -137,36 +141,40 @@ class PAMAuthenticator:
             raise BackendFailed(f"the helper for PAM cannot be run: {error.strerror}") from None
 
     async def _talk(self, dialogue: IDialogue, helper: _Helper, said: Credentials) -> Identity:
-        helper.say({"user": said.username, "peer": dialogue.request.peer_address})
         identity = Identity(said.username)
         password: str | None = said.password
         texts: list[str] = []
+        told: dict[str, Any] = {"user": said.username, "peer": dialogue.request.peer_address}
         for _ in range(MOST_ROUNDS):
-            heard = await self._heard(helper)
+            heard = await self._turn(helper, told)
             if "code" in heard:
                 return _verdict(heard)
             prompts = [(printable(str(text)), bool(secret)) for text, secret in heard["prompts"]]
             texts += [printable(str(each)) for each in heard["texts"]]
             if not prompts:
-                helper.say({"answers": []})
+                told = {"answers": []}
             elif password is not None and len(prompts) == 1 and prompts[0][1]:
-                helper.say({"answers": [password]})  # the first question is for the password
+                told = {"answers": [password]}  # the first question is for the password
                 password = None
             else:
                 form = _form(identity, prompts, texts)
                 texts = []
-                helper.say({"answers": _answers(await dialogue.ask(form), len(prompts))})
+                told = {"answers": _answers(await dialogue.ask(form), len(prompts))}
         raise LoginRejected(f"PAM asks more than {MOST_ROUNDS} times")
 
-    async def _heard(self, helper: _Helper) -> dict[str, Any]:
-        waiting = helper.heard()
-        waiting.addTimeout(self._settings.time_s, self._reactor)
+    async def _turn(self, helper: _Helper, told: Mapping[str, Any]) -> dict[str, Any]:
+        """Let PAM go on with what it is told, when it is its turn; what it wants or says then."""
+        own = self._settings
+        await self._room.acquire()
         try:
-            return await waiting
+            if helper.transport is None:
+                self._start(helper)
+            helper.say(told)
+            return await helper.heard().addTimeout(own.time_s, self._reactor)
         except NotInTime:
-            raise BackendFailed(
-                f"PAM ({self._settings.service}) said nothing for {self._settings.time_s:g} s"
-            ) from None
+            raise BackendFailed(f"PAM ({own.service}) said nothing for {own.time_s:g} s") from None
+        finally:
+            self._room.release()
 
 
 def _form(identity: Identity, prompts: Sequence[tuple[str, bool]], texts: Sequence[str]) -> Form:

@@ -11,10 +11,11 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from anyvpn.backends import authenticator_pam
 from anyvpn.backends.authenticator_pam import PAMAuthenticator, Settings, build
 from anyvpn.errors import BackendFailed, ConfigurationError, LoginRejected
 from anyvpn.interfaces import IAuthenticator
-from anyvpn.model.authentication import Answer, Form, Identity
+from anyvpn.model.authentication import Answer, Form, Identity, Question
 from anyvpn.testing.authenticator_contract import AuthenticatorContract
 from anyvpn.testing.dialogue import ScriptedDialogue
 from anyvpn.testing.outcomes import error_of
@@ -129,6 +130,26 @@ class FailureTests(PAMCase):
         ]
         for each in logins:
             assert (await each).user == "alice"
+
+    async def test_whoever_thinks_about_a_question_keeps_nobody_waiting(self) -> None:
+        rules = ("PASSWORD", "auth required pam_stress.so", "account required pam_permit.so")
+        made = self.make(*rules, max_parallel=1)
+        thinking: Deferred[Answer] = Deferred()
+
+        class Slow(ScriptedDialogue):
+            async def ask(self, step: Question) -> Answer:
+                return await thinking if len(self.asked) else await super().ask(step)
+
+        first = Deferred.fromCoroutine(made.authenticate(Slow(answers=(ALICE,))))
+        answers = (ALICE, {"answer": "whatever"})
+        second = Deferred.fromCoroutine(made.authenticate(ScriptedDialogue(answers=answers)))
+        assert (await second.addTimeout(5, reactor)).user == "alice"  # type: ignore[arg-type]
+        thinking.callback({"answer": "whatever"})
+        assert (await first).user == "alice"
+
+    async def test_too_many_who_think_are_a_failure(self) -> None:
+        self.patch(authenticator_pam, "MOST_HELPERS", 0)  # type: ignore[no-untyped-call]  # trial's
+        assert "0 users are being asked" in await self.failure()
 
     async def test_what_a_module_prints_is_no_verdict(self) -> None:
         forged = '{"code": 0, "text": "", "user": "root", "groups": []}'
