@@ -95,6 +95,7 @@ class RadiusAccounting:
         self._settings = settings
         self._client = client
         self._reactor = reactor
+        self._is_waiting = False
         self._lanes = Lanes("RADIUS accounting", self._tell, count=LANES)
         reactor.addSystemEventTrigger("during", "shutdown", self.close)
 
@@ -126,11 +127,17 @@ class RadiusAccounting:
                         server.secret, self._attributes(facts, cause)
                     )
                 )
-                return
             except BackendFailed as error:
                 if facts.kind is EventKind.SESSION_PROGRESS:
                     return  # the next report says all that this one does
-                log.warn("RADIUS accounting waits: {problem}", problem=str(error))
+                if not self._is_waiting:
+                    log.warn("RADIUS accounting waits: {problem}", problem=str(error))
+                self._is_waiting = True
+            else:
+                if self._is_waiting:
+                    log.info("RADIUS accounting goes on")
+                self._is_waiting = False
+                return
             await deferLater(self._reactor, self._settings.retry_after_s)
 
     def _attributes(self, facts: SessionFacts, cause: int | None) -> dict[str, object]:
