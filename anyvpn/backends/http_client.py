@@ -15,7 +15,7 @@ from twisted.internet.defer import TimeoutError as NotInTime
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamClientEndpoint
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.python.failure import Failure
 from twisted.web.client import (
@@ -26,7 +26,6 @@ from twisted.web.client import (
     HTTPConnectionPool,
     ResponseDone,
     ResponseFailed,
-    ResponseNeverReceived,
 )
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory
@@ -85,7 +84,7 @@ class HTTPClient:
         """One question. Raises: HTTPFailed."""
         connection = _Connection(self._reactor, self._policy)
         asking = connection.ask(method, url, headers or {}, body, self._largest_bytes)
-        waiting: Deferred[HTTPAnswer] = Deferred.fromCoroutine(asking)
+        waiting = _cancellable(Deferred.fromCoroutine(asking))
         waiting.addTimeout(self._time_s, self._reactor)
         try:
             return await waiting
@@ -121,6 +120,8 @@ class _Connection:
 
     def connect(self, factory: IProtocolFactory) -> Deferred[Any]:
         """Connect, and keep what there is to abort."""
+        if isinstance(factory, Factory):
+            factory.noisy = False
         connecting: Deferred[Any] = self._endpoint.connect(factory)
         return connecting.addCallback(self._connected)
 
@@ -143,14 +144,9 @@ class _Connection:
         all_headers = Headers({"User-Agent": ["anyvpn"]})
         for name, value in headers.items():
             all_headers.setRawHeaders(name, [value])
-        try:
-            response: Any = await agent.request(
-                method.encode("ascii"), url.encode("ascii"), all_headers, producer
-            )
-        except ResponseNeverReceived as error:
-            if any(each.check(CancelledError) for each in error.reasons):
-                raise CancelledError from None
-            raise
+        response: Any = await agent.request(
+            method.encode("ascii"), url.encode("ascii"), all_headers, producer
+        )
         collector = _Collector(largest_bytes)
         response.deliverBody(collector)
         content_type = (response.headers.getRawHeaders("Content-Type") or [""])[0]
@@ -182,6 +178,22 @@ class _Collector(Protocol):
             self.done.callback(bytes(self._collected))
         else:
             self.done.errback(HTTPFailed("closed in the middle of its answer"))
+
+
+def _cancellable(asking: Deferred[HTTPAnswer]) -> Deferred[HTTPAnswer]:
+    """The same, but when it is cancelled it says so; an agent says what that has broken."""
+
+    def cancel(waiting: Deferred[HTTPAnswer]) -> None:
+        waiting.errback(CancelledError())
+        asking.cancel()
+
+    def asked(result: HTTPAnswer | Failure) -> None:
+        if not waiting.called:
+            waiting.callback(result)
+
+    waiting: Deferred[HTTPAnswer] = Deferred(cancel)
+    asking.addBoth(asked)
+    return waiting
 
 
 def _authorities(ca_file: Path | None) -> tuple[object, ...]:
