@@ -24,6 +24,7 @@ BUILT_IN = {
     ("responder", "given"),
     ("responder", "terminal"),
     ("addresses", "pool"),
+    ("authenticator", "oidc"),
     ("authenticator", "password_file"),
     ("authorizer", "static"),
     ("listener", "log"),
@@ -92,7 +93,7 @@ class BuiltInTests(unittest.TestCase):
         code = (
             "import sys; import twisted.plugins.anyvpn_dropin; "
             "print(*(n for n in sys.modules if n.startswith('anyvpn.backends.') "
-            "or n in ('lxml', 'sqlite3', 'argon2', 'cattrs', 'pyroute2', 'OpenSSL')))"
+            "or n in ('lxml', 'sqlite3', 'argon2', 'cattrs', 'pyroute2', 'OpenSSL', 'joserfc')))"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert (done.returncode, done.stdout.split()) == (0, []), done.stderr

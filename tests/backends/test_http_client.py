@@ -48,12 +48,11 @@ class HTTPCase(TestCase):
     def serve(self, respond: Respond, *names: str, authority: trustme.CA = AUTHORITY) -> str:
         return self.listen(Site(Page(respond)), *names, authority=authority)
 
-    @property
-    def client(self) -> HTTPClient:
-        return HTTPClient(reactor, 0.5, largest_bytes=1000, ca_file=self.ca_file)  # type: ignore[arg-type]
+    def client(self, time_s: float = 10.0) -> HTTPClient:
+        return HTTPClient(reactor, time_s, largest_bytes=1000, ca_file=self.ca_file)  # type: ignore[arg-type]
 
-    async def failure(self, url: str) -> str:
-        said = str(await error_of(self.client.ask("GET", url), HTTPFailed))
+    async def failure(self, url: str, time_s: float = 10.0) -> str:
+        said = str(await error_of(self.client(time_s).ask("GET", url), HTTPFailed))
         assert said.startswith(url)
         return said.removeprefix(url).strip()
 
@@ -66,7 +65,7 @@ class AnswerTests(HTTPCase):
             return request.method + request.getHeader("X-Who").encode() + request.content.read()
 
         url = self.serve(respond)
-        answer = await self.client.ask("POST", url, {"X-Who": " me "}, b"body")
+        answer = await self.client().ask("POST", url, {"X-Who": " me "}, b"body")
         assert answer == HTTPAnswer(418, "text/plain", b"POSTmebody")
 
     async def test_redirects_are_not_followed(self) -> None:
@@ -74,7 +73,7 @@ class AnswerTests(HTTPCase):
             request.redirect(b"https://elsewhere.example.com/")
             return b""
 
-        assert (await self.client.ask("GET", self.serve(respond))).status == 302
+        assert (await self.client().ask("GET", self.serve(respond))).status == 302
 
 
 class TrustTests(HTTPCase):
@@ -88,7 +87,7 @@ class TrustTests(HTTPCase):
         assert said == "cannot be trusted: its certificate is for another name"
 
     async def test_the_systems_authorities_count_without_a_file(self) -> None:
-        client = HTTPClient(reactor, 0.5)  # type: ignore[arg-type]
+        client = HTTPClient(reactor, 10.0)  # type: ignore[arg-type]
         error = await error_of(client.ask("GET", self.serve(lambda _: b"")), HTTPFailed)
         assert "cannot be trusted" in str(error)
 
@@ -107,16 +106,15 @@ class TrustTests(HTTPCase):
 
 class TroubleTests(HTTPCase):
     async def test_a_silent_server_is_given_up(self) -> None:
-        assert await self.failure(self.serve(lambda _: NOT_DONE_YET)) == (
-            "did not answer within 0.5 s"
-        )
+        url = self.serve(lambda _: NOT_DONE_YET)
+        assert await self.failure(url, 0.5) == "did not answer within 0.5 s"
 
     async def test_one_that_stops_in_the_middle_is_given_up(self) -> None:
         def respond(request: Request) -> int:
             request.write(b"half")
             return NOT_DONE_YET
 
-        assert await self.failure(self.serve(respond)) == "did not answer within 0.5 s"
+        assert await self.failure(self.serve(respond), 0.5) == "did not answer within 0.5 s"
 
     async def test_an_endless_answer_is_cut_off(self) -> None:
         url = self.serve(lambda _: bytes(1001))
@@ -151,7 +149,7 @@ class TroubleTests(HTTPCase):
             return NOT_DONE_YET
 
         for respond, time_s in ((half, 0.0), (lambda _: NOT_DONE_YET, 0.2), (half, 0.2)):
-            asking = Deferred.fromCoroutine(self.client.ask("GET", self.serve(respond)))
+            asking = Deferred.fromCoroutine(self.client().ask("GET", self.serve(respond)))
             if time_s:
                 waiting: Deferred[None] = Deferred()
                 reactor.callLater(time_s, waiting.callback, None)  # type: ignore[attr-defined]

@@ -60,6 +60,13 @@ authenticator_ldap = Backend(
     "anyvpn.backends.authenticator_ldap",
     "passwords, groups and attributes of an LDAP directory",
 )
+authenticator_oidc = Backend(
+    "authenticator",
+    "oidc",
+    "anyvpn.backends.authenticator_oidc",
+    "an identity provider of OpenID Connect, in the user's browser",
+    extra="anyvpn[oidc]",
+)
 authenticator_pam = Backend(
     "authenticator",
     "pam",
