@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -214,8 +214,9 @@ def answer(
     algorithm: str = RSA_SHA256,
     digest: str = SHA256,
     transforms: str = "",
+    change: Callable[[str], str] = str,
 ) -> str:
-    """A document with signatures by the identity provider."""
+    """A document with signatures by the identity provider; `change` comes before these."""
     draft = Draft() if draft is None else draft
     holder = provider() if holder is None else holder
     inner = outer = ""
@@ -223,7 +224,7 @@ def answer(
         inner = template(draft.assertion_id, algorithm, digest, transforms)
     if "Response" in signs:
         outer = template(draft.response_id, algorithm, digest, transforms)
-    document = draft.response(draft.assertion(inner), outer)
+    document = change(draft.response(draft.assertion(inner), outer))
     if inner:
         document = signed(document, draft.assertion_id, "Assertion", holder)
     if outer:

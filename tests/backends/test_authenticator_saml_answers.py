@@ -79,6 +79,28 @@ class BelievedTests:
         document = answer(holder=provider("ec"), algorithm=saml.ECDSA_SHA384)
         assert read(encoded(document)).name_id == "alice"
 
+    def test_what_other_providers_write_is_read(self) -> None:
+        """Okta and Entra ID name prefixes to keep, Keycloak types and key names."""
+        transforms = (
+            f'<d:Transform Algorithm="{saml.ENVELOPED}"/><d:Transform Algorithm="{saml.CANONICAL}">'
+            f'<e:InclusiveNamespaces xmlns:e="{saml.CANONICAL}" PrefixList="xs"/></d:Transform>'
+        )
+        value = (
+            '<a:AttributeValue xmlns:xs="http://www.w3.org/2001/XMLSchema" xmlns:xsi='
+            '"http://www.w3.org/2001/XMLSchema-instance" xsi:type="xs:string">staff'
+        )
+        document = saml.answer(
+            Draft(attributes={"groups": ["staff"]}),
+            signs=("Assertion", "Response"),
+            transforms=transforms,
+            change=lambda text: text.replace("<a:AttributeValue>staff", value).replace(
+                "</d:Signature>", "<d:KeyInfo><d:KeyName>k1</d:KeyName></d:KeyInfo></d:Signature>"
+            ),
+        )
+        assert "xs:string" in document
+        assert document.count("k1") == 2
+        assert read(encoded(document)).attributes["groups"] == ("staff",)
+
     def test_the_response_needs_no_issuer_of_its_own(self) -> None:
         assert read(encoded(answer(Draft(response_issuer=None)))).name_id == "alice"
 
