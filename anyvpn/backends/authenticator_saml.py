@@ -114,7 +114,7 @@ class Settings:
     )
 
     def __attrs_post_init__(self) -> None:
-        if browser_origin(self.origin) == "" or self.origin.count("/") != 2:
+        if not browser_origin(self.origin).startswith("https:") or self.origin.count("/") != 2:
             raise ValueError('origin must be an address such as "https://vpn.example.com"')
         if (self.signing_key is None) != (self.signing_certificate is None):
             raise ValueError("signing_key and signing_certificate go together")

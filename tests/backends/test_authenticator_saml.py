@@ -336,6 +336,7 @@ class SettingsTests:
         ("changes", "why"),
         [
             ({"origin": "http://vpn.test"}, "origin must be an address such as"),
+            ({"origin": "http://localhost"}, "origin must be an address such as"),
             ({"origin": "https://vpn.test/"}, "origin must be an address such as"),
             ({"origin": "vpn.test"}, "origin must be an address such as"),
             ({"signing_key": Path("key.pem")}, "go together"),
