@@ -31,6 +31,7 @@ log = Logger()
 
 # Ours
 _LARGEST_OUTPUT_BYTES = 64 * 1024
+_OUTPUT_TIME_S = 0.5
 
 
 class _Reactor(IReactorTime, IReactorFDSet, IReactorProcess):
@@ -155,6 +156,7 @@ class _Run(ProcessProtocol):
     def __init__(self, reactor: IReactorTime, time_s: float) -> None:
         self.output = b""
         self.ended: Deferred[str] = Deferred(lambda _: self._kill())
+        self._reactor = reactor
         self._time_limit: IDelayedCall = reactor.callLater(time_s, self._late)
         self._why = ""
 
@@ -166,10 +168,15 @@ class _Run(ProcessProtocol):
         """The same."""
         self.outReceived(data)
 
+    def processExited(self, reason: Failure) -> None:  # noqa: ARG002 - Twisted gives it
+        """It is over; what it has left running may hold its output open."""
+        self._stop_time_limit()
+        close = self.transport.loseConnection
+        self._time_limit = self._reactor.callLater(_OUTPUT_TIME_S, close)
+
     def processEnded(self, reason: Failure) -> None:
-        """It is over."""
-        if self._time_limit.active():
-            self._time_limit.cancel()
+        """It is over, and so is its output."""
+        self._stop_time_limit()
         if self.ended.called:
             return
         value = reason.value
@@ -184,8 +191,11 @@ class _Run(ProcessProtocol):
         self._why = "took too long"
         self._kill()
 
-    def _kill(self) -> None:
+    def _stop_time_limit(self) -> None:
         if self._time_limit.active():
             self._time_limit.cancel()
+
+    def _kill(self) -> None:
+        self._stop_time_limit()
         if self.transport.pid:
             self.transport.signalProcess("KILL")

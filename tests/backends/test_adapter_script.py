@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_network
 
 import pytest
+from twisted.internet import reactor
+from twisted.trial.unittest import TestCase
 
-from anyvpn.backends.adapter_script import Settings
+from anyvpn.backends.adapter_script import Settings, _Run
 from anyvpn.backends.adapter_script_environment import script_environment
 from anyvpn.model.adapter import AdapterSettings
 from anyvpn.model.tunnel_settings import Lease, TunnelSettings
@@ -77,3 +82,14 @@ class SettingsTests:
     def test_a_command_line_that_cannot_be_is_refused(self, script: str) -> None:
         with pytest.raises(ValueError, match="script"):
             Settings(script=script)
+
+
+class RunTests(TestCase):
+    async def test_what_a_script_leaves_running_is_not_waited_for(self) -> None:
+        """A daemon of a hook, as of vpnc-script's, holds the output open."""
+        run = _Run(reactor, 60.0)  # type: ignore[arg-type]  # trial's own
+        reactor.spawnProcess(run, "sh", ["sh", "-c", "sleep 10 & echo $!; exit 3"], {})  # type: ignore[attr-defined]
+        begun_s = time.monotonic()
+        assert await run.ended == "failed with status 3"
+        assert time.monotonic() - begun_s < 5
+        os.kill(int(run.output), signal.SIGKILL)
