@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from threading import BoundedSemaphore
 from typing import TypeVar
 
 import attrs
@@ -13,14 +12,13 @@ from ldap3.core.exceptions import LDAPExceptionError
 from ldap3.utils.dn import parse_dn
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as NotInTime
-from twisted.internet.interfaces import IReactorCore, IReactorFromThreads, IReactorTime
-from twisted.internet.threads import deferToThreadPool
-from twisted.python.threadpool import ThreadPool
+from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from anyvpn.backends.authenticator_ldap_connection import ConnectionSettings, read_server
 from anyvpn.backends.authenticator_ldap_directory import Directory, Found, Layout
 from anyvpn.backends.authenticator_ldap_servers import Servers, Work
+from anyvpn.backends.worker_threads import ThreadsReactor, WorkerThreads
 from anyvpn.errors import BackendFailed, ConfigurationError, LoginRejected
 from anyvpn.interfaces import IAuthenticator, IDialogue
 from anyvpn.model.authentication import Field, Form, Identity
@@ -163,7 +161,7 @@ class Settings:
             raise ValueError(f"max_parallel must lie between 1 and {MOST_THREADS}")
 
 
-class _Reactor(IReactorCore, IReactorFromThreads, IReactorTime):
+class _Reactor(ThreadsReactor, IReactorTime):
     """What the authenticator needs of a reactor."""
 
 
@@ -203,13 +201,11 @@ class LDAPAuthenticator:
         self._servers = servers
         self._directory = directory
         self._reactor = reactor
-        self._room = BoundedSemaphore(MOST_WAITING)
-        self._closed = False
         self._under_way: set[Work] = set()
-        # threads begin with the first login, which is after the process has forked
-        self._pool = ThreadPool(0, settings.max_parallel, "ldap")
-        self._pool.start()
         reactor.addSystemEventTrigger("during", "shutdown", self.close)
+        self._threads = WorkerThreads(
+            "users", reactor, most=settings.max_parallel, most_waiting=MOST_WAITING
+        )
 
     async def authenticate(self, dialogue: IDialogue) -> Identity:
         """Who it is to the directory.
@@ -228,11 +224,9 @@ class LDAPAuthenticator:
 
     def close(self) -> None:
         """End what is under way, and then the threads."""
-        self._closed = True
         for work in tuple(self._under_way):
             work.end()
-        if self._pool.started:
-            self._pool.stop()
+        self._threads.close()
         self._servers.close()
 
     async def _change(self, dialogue: IDialogue, found: Found, said: Credentials) -> Found:
@@ -261,23 +255,14 @@ class LDAPAuthenticator:
         task: Callable[..., Result],
         *arguments: object,
     ) -> Result:
-        if self._closed:
-            raise BackendFailed("the authenticator is closed")
-        if not self._room.acquire(blocking=False):
-            raise BackendFailed(f"{MOST_WAITING} users wait to be checked")
         work = Work()
         self._under_way.add(work)
-
-        def run() -> Result:
-            try:
-                return self._servers.run(work, lambda each: task(each, *arguments))
-            finally:
-                self._room.release()
-
-        waiting: Deferred[Result] = deferToThreadPool(self._reactor, self._pool, run)
-        waiting.addTimeout(self._settings.login_time_s, self._reactor)
+        doing = self._threads.run(
+            lambda: self._servers.run(work, lambda each: task(each, *arguments))
+        )
+        waiting: Deferred[Result] = Deferred.fromCoroutine(doing)
         try:
-            return await waiting
+            return await waiting.addTimeout(self._settings.login_time_s, self._reactor)
         except NotInTime:
             work.end()
             time_s = self._settings.login_time_s

@@ -8,13 +8,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_bytes
-from threading import BoundedSemaphore, Event, Lock
+from threading import Lock
 
 import attrs
-from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from anyvpn.backends.authenticator_password_file_users import (
@@ -26,10 +23,11 @@ from anyvpn.backends.authenticator_password_file_users import (
     read_users,
 )
 from anyvpn.backends.file_stamps import stamp_of
-from anyvpn.errors import BackendFailed, ConfigurationError, LoginAborted, LoginRejected
+from anyvpn.backends.worker_threads import ThreadsReactor, WorkerThreads
+from anyvpn.errors import ConfigurationError, LoginRejected
 from anyvpn.interfaces import IAuthenticator, IDialogue
 from anyvpn.model.authentication import Identity
-from anyvpn.model.credentials import Credentials, password_form, read_credentials
+from anyvpn.model.credentials import password_form, read_credentials
 
 log = Logger()
 
@@ -69,11 +67,7 @@ class Settings:
         return HashCost(self.memory_kib, self.passes, self.lanes)
 
 
-class _Reactor(IReactorCore, IReactorFromThreads):
-    """What the authenticator needs of a reactor."""
-
-
-def build(settings: Settings, reactor: _Reactor) -> PasswordFile:
+def build(settings: Settings, reactor: ThreadsReactor) -> PasswordFile:
     """What the configuration `backend = "password_file"` makes. Raises ConfigurationError."""
     return PasswordFile(settings, reactor)
 
@@ -82,15 +76,11 @@ def build(settings: Settings, reactor: _Reactor) -> PasswordFile:
 class PasswordFile:
     """Asks for name and password; hashes are computed in threads of its own."""
 
-    def __init__(self, settings: Settings, reactor: _Reactor) -> None:
+    def __init__(self, settings: Settings, reactor: ThreadsReactor) -> None:
         self._users = _WatchedUsers(settings.file, settings.cost)
-        self._reactor = reactor
-        self._room = BoundedSemaphore(MOST_WAITING)
-        self._closed = False
-        # threads begin with the first login, which is after the process has forked
-        self._pool = ThreadPool(0, settings.max_parallel, "passwords")
-        self._pool.start()
-        self._reactor.addSystemEventTrigger("during", "shutdown", self.close)
+        self._threads = WorkerThreads(
+            "passwords", reactor, most=settings.max_parallel, most_waiting=MOST_WAITING
+        )
 
     async def authenticate(self, dialogue: IDialogue) -> Identity:
         """Ask for name and password.
@@ -100,32 +90,13 @@ class PasswordFile:
         """
         answer = await dialogue.ask(password_form(dialogue.identity))
         said = read_credentials(answer, dialogue.identity)
-        if self._closed:
-            raise BackendFailed("the authenticator is closed")
-        if not self._room.acquire(blocking=False):
-            raise BackendFailed(f"{MOST_WAITING} passwords wait to be checked")
-        wanted = Event()
-        wanted.set()
-        try:
-            return await deferToThreadPool(self._reactor, self._pool, self._identify, said, wanted)
-        finally:
-            wanted.clear()
+        return await self._threads.run(
+            lambda: self._users.current().identify(said.username, said.password)
+        )
 
     def close(self) -> None:
         """End the threads, after the passwords that they are at; nobody can log in any more."""
-        self._closed = True
-        if self._pool.started:
-            self._pool.stop()
-
-    def _identify(self, said: Credentials, wanted: Event) -> Identity:
-        try:
-            if self._closed:
-                raise BackendFailed("the authenticator is closed")
-            if not wanted.is_set():
-                raise LoginAborted("nobody waits for this verdict any more")
-            return self._users.current().identify(said.username, said.password)
-        finally:
-            self._room.release()
+        self._threads.close()
 
 
 class _Users:

@@ -8,21 +8,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from threading import BoundedSemaphore, Event
 from types import MappingProxyType
 from typing import Literal, TypeVar
 
 import attrs
-from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
-from twisted.internet.threads import deferToThreadPool
-from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from anyvpn.backends.authenticator_saml_documents import read_answer
 from anyvpn.backends.authenticator_saml_metadata import WatchedProvider
 from anyvpn.backends.authenticator_saml_service import Keys, ServiceProvider
 from anyvpn.backends.authenticator_saml_statements import Expected, Statement, read_statement
-from anyvpn.errors import BackendFailed, ConfigurationError, LoginAborted, LoginRejected
+from anyvpn.backends.worker_threads import ThreadsReactor, WorkerThreads
+from anyvpn.errors import BackendFailed, ConfigurationError, LoginRejected
 from anyvpn.interfaces import IAuthenticator, IDialogue, IPublisher
 from anyvpn.model.authentication import BrowserVisit, Identity
 from anyvpn.model.browser_address import browser_origin
@@ -126,12 +123,8 @@ class Settings:
             raise ValueError(f"max_parallel must lie between 1 and {MOST_THREADS}")
 
 
-class _Reactor(IReactorCore, IReactorFromThreads):
-    """What the authenticator needs of a reactor."""
-
-
 def build(
-    settings: Settings, reactor: _Reactor, seconds: Callable[[], float] = time.time
+    settings: Settings, reactor: ThreadsReactor, seconds: Callable[[], float] = time.time
 ) -> SAMLAuthenticator:
     """What the configuration `backend = "saml"` makes. Raises: ConfigurationError."""
     program = shutil.which("xmlsec1")
@@ -160,22 +153,18 @@ class SAMLAuthenticator:
         settings: Settings,
         provider: WatchedProvider,
         service: ServiceProvider,
-        reactor: _Reactor,
+        reactor: ThreadsReactor,
         seconds: Callable[[], float],
     ) -> None:
         self.documents = {metadata_path(settings): Download(_METADATA_TYPE, service.metadata())}
         self._settings = settings
         self._provider = provider
         self._service = service
-        self._reactor = reactor
         self._seconds = seconds
-        self._room = BoundedSemaphore(MOST_WAITING)
         self._used: dict[str, float] = {}
-        self._closed = False
-        # threads begin with the first login, which is after the process has forked
-        self._pool = ThreadPool(0, settings.max_parallel, "saml")
-        self._pool.start()
-        reactor.addSystemEventTrigger("during", "shutdown", self.close)
+        self._threads = WorkerThreads(
+            "answers of browsers", reactor, most=settings.max_parallel, most_waiting=MOST_WAITING
+        )
 
     async def authenticate(self, dialogue: IDialogue) -> Identity:
         """Who it is to the identity provider.
@@ -191,19 +180,17 @@ class SAMLAuthenticator:
 
     def close(self) -> None:
         """End the threads, after the answers that they are at; nobody can log in any more."""
-        self._closed = True
-        if self._pool.started:
-            self._pool.stop()
+        self._threads.close()
 
     async def login_address(self, request_id: str, handle: str) -> str:
         """Where the browser is sent. Raises: BackendFailed."""
-        return await self._in_thread(
+        return await self._threads.run(
             lambda: self._service.login_address(self._provider.current(), request_id, handle)
         )
 
     async def identify(self, encoded: str, request: _Sent) -> Identity:
         """Who an answer to that request speaks of. Raises: LoginRejected, BackendFailed."""
-        statement = await self._in_thread(lambda: self._read(encoded, request))
+        statement = await self._threads.run(lambda: self._read(encoded, request))
         self._use_up(statement)
         return self._identity(statement)
 
@@ -251,27 +238,6 @@ class SAMLAuthenticator:
             frozenset(attributes.get(own.groups_attribute, ())),
             MappingProxyType(kept),
         )
-
-    async def _in_thread(self, task: Callable[[], _Result]) -> _Result:
-        if self._closed:
-            raise BackendFailed("the authenticator is closed")
-        if not self._room.acquire(blocking=False):
-            raise BackendFailed(f"{MOST_WAITING} browsers wait to be served")
-        wanted = Event()
-        wanted.set()
-
-        def run() -> _Result:
-            try:
-                if self._closed or not wanted.is_set():
-                    raise LoginAborted("nobody waits for this browser any more")
-                return task()
-            finally:
-                self._room.release()
-
-        try:
-            return await deferToThreadPool(self._reactor, self._pool, run)
-        finally:
-            wanted.clear()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,20 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import astuple, fields
 from pathlib import Path
-from threading import BoundedSemaphore
 from typing import TypeVar
 
-from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
-from twisted.internet.threads import deferToThreadPool
-from twisted.python.threadpool import ThreadPool
-
 from anyvpn.backends.one_time_codes import CodeMaker, Kind
+from anyvpn.backends.worker_threads import ThreadsReactor, WorkerThreads
 from anyvpn.errors import BackendFailed, ConfigurationError
 
 Result = TypeVar("Result")
 
 # Ours
-MOST_WAITING = 1024
 BUSY_TIME_S = 5.0  # another gateway may be writing
 APPLICATION_ID = 0x4156504F  # "AVPO": tells our files from those of other programs
 _CREATE = """
@@ -44,26 +39,15 @@ _PUT = f"INSERT OR REPLACE INTO codes ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, 
 _REMOVE = "DELETE FROM codes WHERE user = ? AND kind = ?"
 
 
-class _Reactor(IReactorCore, IReactorFromThreads):
-    """What the file needs of a reactor."""
-
-
 class CodeFile:
     """The file; with a reactor it is read and written in a thread of its own, else at once.
 
     It is opened for each piece of work.
     """
 
-    def __init__(self, path: Path, reactor: _Reactor | None = None) -> None:
+    def __init__(self, path: Path, reactor: ThreadsReactor | None = None) -> None:
         self.path = path
-        self._reactor = reactor
-        self._room = BoundedSemaphore(MOST_WAITING)
-        self._closed = False
-        # the thread begins with the first work, which is after the process has forked
-        self._pool = ThreadPool(0, 1, "one-time codes")
-        if reactor is not None:
-            self._pool.start()
-            reactor.addSystemEventTrigger("during", "shutdown", self.close)
+        self._thread = None if reactor is None else WorkerThreads("codes", reactor)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -104,23 +88,13 @@ class CodeFile:
 
     def close(self) -> None:
         """End the thread, after what it is at."""
-        self._closed = True
-        if self._pool.started:
-            self._pool.stop()
+        if self._thread is not None:
+            self._thread.close()
 
     # --- in the thread ------------------------------------------------------------------------
 
     async def _do(self, work: Callable[[], Result]) -> Result:
-        if self._closed:
-            raise BackendFailed(f"{self.path} is closed")
-        if self._reactor is None:
-            return work()
-        if not self._room.acquire(blocking=False):
-            raise BackendFailed(f"{MOST_WAITING} codes wait to be checked")
-        try:
-            return await deferToThreadPool(self._reactor, self._pool, work)
-        finally:
-            self._room.release()
+        return work() if self._thread is None else await self._thread.run(work)
 
     def _devices(self) -> tuple[CodeMaker, ...]:
         if not self.path.exists():

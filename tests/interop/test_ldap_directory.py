@@ -431,7 +431,7 @@ class ServerTests(LDAPCase):
         error = await error_of(login, BackendFailed)
         assert str(error) == "the directory did not answer within 0.8 s"
         await pause(0.5)
-        assert not made._pool.working, "its thread is free again"
+        assert not made._threads._pool.working, "its thread is free again"
 
     async def test_failed_servers_are_left_alone_for_a_while(self) -> None:
         made = self.make(servers=(f"ldaps://{ADDRESS}:{free_port()}",), retry_after_s=60.0)
