@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from anyvpn.model.adapter import AdapterSettings
     from anyvpn.model.authentication import Answer, Identity, LoginRequest, Question, Step
-    from anyvpn.model.channels import ChannelName, DTLSChannel, PeerPath
+    from anyvpn.model.channels import ChannelName, DTLSChannel, PeerPath, TLSRecords
     from anyvpn.model.client_profile import ClientProfile
     from anyvpn.model.downloads import Download
     from anyvpn.model.events import Counters, Event
@@ -151,6 +151,16 @@ class ITunDevice(Interface):
         """Remove device, addresses, routes and rules; closing twice does no harm."""
 
 
+class IDescriptorDevice(ITunDevice):
+    """A tun device that a packet engine with threads of its own may read and write itself."""
+
+    def fileno() -> int:
+        """The descriptor of its frames, non-blocking; -1 when it is closed."""
+
+    def lost(reason: str) -> None:
+        """Whoever reads the descriptor found that the device is gone."""
+
+
 class ITunBackend(Interface):
     """Makes tun devices."""
 
@@ -236,6 +246,29 @@ class ICSTPStream(Interface):
 
     def abort(reason: str) -> None:
         """End the connection at once: the peer broke the rules, `reason` says which."""
+
+
+class IRecordKeeper(Interface):
+    """Who seals and opens the TLS records of a connection instead of its stream."""
+
+    def keep(records: TLSRecords) -> None:
+        """Read and write the connection from now on."""
+
+    def give_back() -> bytes:
+        """Read and write it no more; gives what has to go out yet, TLS's goodbye at the end."""
+
+
+class IHandedOverStream(ICSTPStream):
+    """A CSTP channel whose TLS records a packet engine may seal and open itself."""
+
+    def hand_over(keeper: IRecordKeeper) -> None:
+        """Let `keeper` have the records, as soon as it can be; where it cannot, nothing changes."""
+
+    def take_back(unsent: bytes) -> None:
+        """The keeper is done: nothing more comes, and nothing goes but this."""
+
+    def end(reason: str) -> None:
+        """The keeper has given it back, for it is over."""
 
 
 class IPacketEngine(Interface):

@@ -91,6 +91,7 @@ class Dialer:
             is_client=True,
             server_name=None if url.names_address else url.host,
             handshake_time_s=settings.connect_time_s,
+            secrets=self._trust.secrets,
         )
         self._asked_by = stream.tls
         self._trust.watch(stream.tls, url.host, url.port, accepted)

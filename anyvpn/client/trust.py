@@ -29,6 +29,7 @@ from anyvpn.client.credentials import ClientCredential
 from anyvpn.client.gateway_url import is_address
 from anyvpn.client.known_gateways import KnownGateways
 from anyvpn.errors import ConfigurationError, GatewayUntrusted
+from anyvpn.packets.tls_keys import TLSSecrets
 
 log = Logger()
 
@@ -117,6 +118,7 @@ class GatewayTrust:
     """Decides by the settings. Raises ConfigurationError: every file and pin that is wrong."""
 
     def __init__(self, settings: TrustSettings) -> None:
+        self.secrets = TLSSecrets()
         self._settings = settings
         problems: list[str] = []
         self._authorities = _read_authorities(settings.ca_file, problems)
@@ -162,6 +164,7 @@ class GatewayTrust:
                 context.add_extra_chain_cert(other)
             context.use_privatekey(credential.key)
         context.set_verify(SSL.VERIFY_PEER, self._look)
+        self.secrets.watch(context)
         return context
 
     def watch(

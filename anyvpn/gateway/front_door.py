@@ -26,7 +26,7 @@ from anyvpn.gateway.login_exchange import LoginAnswer, LoginPost
 from anyvpn.gateway.session import Session
 from anyvpn.gateway.sessions import SessionRegistry
 from anyvpn.gateway.settings import GatewaySettings
-from anyvpn.gateway.tls_contexts import verification_failure
+from anyvpn.gateway.tls_contexts import peer_certificates_der, verification_failure
 from anyvpn.gateway.tunnels import TunnelDesk
 from anyvpn.interfaces import IProfileProvider
 from anyvpn.model.authentication import ClientMessage, ClientMessageKind, LogoutComplete
@@ -185,7 +185,7 @@ class FrontDoor:
                 server_name=stream.server_name_indication(),
                 path=path,
                 login_cookie=cookies.get(LOGIN_COOKIE, ""),
-                certificates=() if problem else stream.peer_certificates_der(),
+                certificates=() if problem else peer_certificates_der(stream.tls),
                 certificate_problem=problem,
                 browser_key=_browser_key(request),
             )

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from typing import Protocol as TypingProtocol
 
-from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -145,7 +144,7 @@ class Gateway:
             return _Refused()
         door = FrontDoor(self._reactor, self._desks, peer)
         limit_s = self._settings.limits.handshake_time_s
-        stream = _Connection(self, door, self._reactor, self._contexts.default, limit_s)
+        stream = _Connection(self, door, self._reactor, self._contexts, limit_s)
         door.serve(stream)
         self._connections.add(stream)
         return stream
@@ -187,10 +186,16 @@ class _Connection(TLSStream):
         gateway: Gateway,
         door: FrontDoor,
         reactor: IReactorTime,
-        context: SSL.Context,
+        contexts: ServerContexts,
         handshake_time_s: float,
     ) -> None:
-        super().__init__(reactor, context, door, handshake_time_s=handshake_time_s)
+        super().__init__(
+            reactor,
+            contexts.default,
+            door,
+            handshake_time_s=handshake_time_s,
+            secrets=contexts.secrets,
+        )
         self.counted_for = door.peer
         """The address whose connections it is one of; empty when it was not let in."""
         self._gateway = gateway

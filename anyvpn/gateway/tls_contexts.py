@@ -12,6 +12,7 @@ from OpenSSL import SSL, crypto
 
 from anyvpn.errors import ConfigurationError
 from anyvpn.gateway.settings import TLSIdentity, TLSSettings
+from anyvpn.packets.tls_keys import TLSSecrets
 
 _MINIMUM_VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 
@@ -36,6 +37,7 @@ class ServerContexts:
     """
 
     def __init__(self, settings: TLSSettings) -> None:
+        self.secrets = TLSSecrets()
         problems: list[str] = []
         self._by_name: dict[str, tuple[SSL.Context, str]] = {}
         self._client_cas = _read_client_cas(settings.client_ca_file, problems)
@@ -89,6 +91,7 @@ class ServerContexts:
                 store.add_cert(each)
             context.set_verify(SSL.VERIFY_PEER, _note_verification)
         context.set_tlsext_servername_callback(self._choose_context)
+        self.secrets.watch(context)
         return None if certificate_hash is None else (context, certificate_hash)
 
     def _choose_context(self, connection: SSL.Connection) -> None:
@@ -104,6 +107,18 @@ def verification_failure(connection: SSL.Connection) -> str:
     """Why the client's certificate was not accepted; empty when it was, or when none came."""
     noted: object = connection.get_app_data()
     return noted if isinstance(noted, str) else ""
+
+
+def peer_certificates_der(connection: SSL.Connection) -> tuple[bytes, ...]:
+    """The peer's own certificate, then those that TLS has verified it by; empty without one.
+
+    Where nothing was verified, or it failed, it is the peer's own certificate alone.
+    """
+    leaf = connection.get_peer_certificate()
+    if leaf is None:
+        return ()
+    chain = connection.get_verified_chain() or [leaf]
+    return tuple(crypto.dump_certificate(crypto.FILETYPE_ASN1, each) for each in chain)
 
 
 def _note_verification(

@@ -119,3 +119,44 @@ class DTLSChannel:
     path: PeerPath
     encoding: str = ""
     early_records: tuple[bytes, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TLSCipher:
+    """A bulk cipher of TLS, with the hash of its keys; `ending` is that of OpenSSL's names."""
+
+    ending: str
+    number: int
+    key_bytes: int
+    hash_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class TLSKeys:
+    """What seals what we send over TLS, and opens what the peer sends: key and IV of 12 bytes.
+
+    With AES-GCM in TLS 1.2 four bytes of the IV count. The secrets are those that the next keys
+    of TLS 1.3 follow from; they are empty in TLS 1.2, where keys do not change.
+    """
+
+    is_tls13: bool
+    cipher: TLSCipher
+    write: tuple[bytes, bytes] = field(repr=False)
+    read: tuple[bytes, bytes] = field(repr=False)
+    write_secret: bytes = field(default=b"", repr=False)
+    read_secret: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TLSRecords:
+    """A TLS connection as the keeper of its records takes it over.
+
+    `descriptor` is the TCP socket's, which stays its owner's to close; the sequences are the
+    numbers of the next records; `unread` is what came behind the last whole record.
+    """
+
+    descriptor: int
+    keys: TLSKeys
+    write_sequence: int
+    read_sequence: int
+    unread: bytes = field(repr=False)

@@ -7,7 +7,8 @@ same object from the first byte, and nothing has to be taken over later.
 What the object is doing, one after the other, and what ends each:
 
     handshaking ── complete ──▶ open ── close(), close_notify, failure ──▶ closing ──▶ closed
-         └──────────── failure, time limit, connection lost ──────────────────┴───────────▲
+         │                       └── hand_over() ──▶ kept ─▶ returned ────▶ ▲            ▲
+         └──────────── failure, time limit, connection lost ────────────────┴────────────┘
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from enum import Enum
-from typing import Protocol, cast
+from typing import cast
 
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 from twisted.internet import protocol
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
-    IConsumer,
     IDelayedCall,
     IPushProducer,
     IReactorTime,
@@ -30,10 +30,13 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from anyvpn.interfaces import ICSTPStream
-from anyvpn.packets.tcp_path import path_mtu_below
+from anyvpn.interfaces import IHandedOverStream, IRecordKeeper
+from anyvpn.packets.record_keeper import Connection, TCPTransport, hand_over
+from anyvpn.packets.tcp_path import is_socket, path_mtu_below
 from anyvpn.packets.tls_failures import handshake_failure, reason_in
 from anyvpn.packets.tls_in_memory import LONGEST_RECORD_BYTES, TLSInMemory
+from anyvpn.packets.tls_keys import TLSSecrets
+from anyvpn.packets.tls_reader import NOBODY, ITLSReader
 
 # Ours
 LARGEST_BATCH_BYTES = 192 * 1024
@@ -44,47 +47,16 @@ MOST_UNREAD_ANSWER_BYTES = 64 * 1024
 """What TLS itself may add, such as answers to changes of keys, while the peer reads nothing."""
 
 
-class ITLSReader(Protocol):
-    """Who is told of what a TLS connection does."""
-
-    def secured(self) -> None:
-        """The handshake is complete; the peer's certificates, if any, can be looked at."""
-
-    def received(self, data: bytes) -> None:
-        """Bytes came, in order, in pieces of any size."""
-
-    def closed(self, reason: str) -> None:
-        """Nothing more comes or goes; called once, for every connection."""
-
-
-class _Nobody:
-    """Reads what is left of a connection that is closed."""
-
-    def secured(self) -> None:
-        """Nothing comes of it."""
-
-    def received(self, data: bytes) -> None:
-        """Nor of this."""
-
-    def closed(self, reason: str) -> None:
-        """Nor of this."""
-
-
-_NOBODY = _Nobody()
-
-
-class _Transport(ITCPTransport, IConsumer, IPushProducer):
-    """What Twisted's TCP transports are, and those that wrap them."""
-
-
 class _State(Enum):
     HANDSHAKING = "handshaking"
     OPEN = "open"
+    KEPT = "kept"
+    RETURNED = "returned"
     CLOSING = "closing"
     CLOSED = "closed"
 
 
-@implementer(ICSTPStream, IPushProducer)
+@implementer(IHandedOverStream, IPushProducer)
 class TLSStream(protocol.Protocol):
     """Either side of one TLS connection; `reader` may be replaced at any time.
 
@@ -100,6 +72,7 @@ class TLSStream(protocol.Protocol):
         is_client: bool = False,
         server_name: str | None = None,
         handshake_time_s: float = 10.0,
+        secrets: TLSSecrets | None = None,
     ) -> None:
         self.reader = reader
         self.encoding = ""
@@ -113,7 +86,7 @@ class TLSStream(protocol.Protocol):
             self.tls.set_accept_state()
         self._memory = TLSInMemory(self.tls)
         self._reactor = reactor
-        self._tcp: _Transport | None = None
+        self._tcp: TCPTransport | None = None
         self._is_client = is_client
         self._handshake_time_s = handshake_time_s
         self._state = _State.HANDSHAKING
@@ -121,6 +94,9 @@ class TLSStream(protocol.Protocol):
         self._received: Callable[[bytes], None] | None = None
         self._writable: Callable[[], None] | None = None
         self._given_back = b""
+        self._secrets = secrets
+        self._keeper: IRecordKeeper | None = None
+        self._flushed_bytes = 0
         self._reading = False
         self._paused = False
         self._congested = False
@@ -169,7 +145,7 @@ class TLSStream(protocol.Protocol):
             self._reactor.callLater(0, self._read)
 
     def notify_drained(self, writable: Callable[[], None]) -> None:
-        """Call this, and nothing else any more, whenever congestion is over."""
+        """Call this alone whenever congestion is over."""
         self._writable = writable
 
     def give_back(self, data: bytes) -> None:
@@ -191,13 +167,37 @@ class TLSStream(protocol.Protocol):
             self._tcp.resumeProducing()
             self._read()
 
+    def hand_over(self, keeper: IRecordKeeper) -> None:
+        """Let `keeper` have the records, as soon as it can be; where it cannot, nothing changes."""
+        if self._tcp is not None and is_socket(self._tcp) and self._secrets is not None:
+            self._tcp.unregisterProducer()
+            connection = Connection(self.tls, self._is_client, self._memory, self._tcp)
+            hand_over(connection, self._secrets, keeper, self._is_drained, self._handed_over)
+
+    def take_back(self, unsent: bytes) -> None:
+        """The keeper is done: nothing more comes, and nothing goes but this."""
+        if self._state is _State.KEPT:
+            self._state = _State.RETURNED
+            if unsent and self._tcp is not None:
+                self._tcp.write(unsent)
+
+    def end(self, reason: str) -> None:
+        """The keeper has given it back, for it is over."""
+        if self._state is _State.RETURNED:
+            self._begin_closing(reason)
+        self._tell_closed(reason)
+
     def close(self) -> None:
         """Say goodbye and end when all that was written is handed over, or its time is up."""
-        if self._state in (_State.HANDSHAKING, _State.OPEN):
+        if self._state is _State.KEPT and self._keeper is not None:
+            self.take_back(self._keeper.give_back())
+        if self._state in (_State.HANDSHAKING, _State.OPEN, _State.RETURNED):
             self._begin_closing("closed here")
 
     def abort(self, reason: str = "aborted here") -> None:
         """End at once; what was written and did not go out is lost."""
+        if self._state is _State.KEPT and self._keeper is not None:
+            self.take_back(self._keeper.give_back())
         if self._tcp is not None:
             self._state = _State.CLOSING
             self._why_closed = self._why_closed or reason
@@ -208,17 +208,6 @@ class TLSStream(protocol.Protocol):
     def export_keying_material(self, label: bytes, length: int) -> bytes:
         """Secret bytes that both sides of this connection know, by RFC 5705 without a context."""
         return self.tls.export_keying_material(label, length, None)
-
-    def peer_certificates_der(self) -> tuple[bytes, ...]:
-        """The peer's own certificate, then those that TLS has verified it by; empty without one.
-
-        Where nothing was verified, or it failed, it is the peer's own certificate alone.
-        """
-        leaf = self.tls.get_peer_certificate()
-        if leaf is None:
-            return ()
-        chain = self.tls.get_verified_chain() or [leaf]
-        return tuple(crypto.dump_certificate(crypto.FILETYPE_ASN1, each) for each in chain)
 
     def cipher_name(self) -> str:
         """OpenSSL's name of the cipher suite; empty before the handshake is complete."""
@@ -244,7 +233,7 @@ class TLSStream(protocol.Protocol):
 
     def connectionMade(self) -> None:
         """The TCP connection is there."""
-        transport = self._tcp = cast(_Transport, self.transport)
+        transport = self._tcp = cast(TCPTransport, self.transport)
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
             transport.setTcpKeepAlive(True)
@@ -290,9 +279,26 @@ class TLSStream(protocol.Protocol):
 
     # --- within ---------------------------------------------------------------------------------
 
+    def _is_drained(self) -> bool:
+        """Whether nothing is left to do here, now that all that was written has gone out."""
+        before = self._flushed_bytes
+        self.resumeProducing()
+        is_busy = self._flushed_bytes > before or self._paused or self._given_back
+        return self._state is _State.OPEN and not is_busy
+
+    def _handed_over(self, keeper: IRecordKeeper | None) -> None:
+        """The records are the keeper's; None: they stay here."""
+        self._keeper = keeper
+        if keeper is not None:
+            self._state = _State.KEPT
+        if self._tcp is not None and keeper is None:
+            self._tcp.registerProducer(self, True)
+        elif self._tcp is not None:
+            self._tcp.stopReading()
+
     def _shake_hands(self) -> None:
         try:
-            is_complete = self._memory.shake_hands()
+            is_complete = self._memory.shake_hands(is_client=self._is_client)
         except SSL.Error as error:
             self._fail(handshake_failure(error))
             return
@@ -351,6 +357,7 @@ class TLSStream(protocol.Protocol):
     def _flush(self) -> int:
         """Hand what TLS wants to send to the transport; gives how much it was."""
         data = self._memory.take()
+        self._flushed_bytes += len(data)
         if data and self._tcp is not None:
             self._tcp.write(data)
         return len(data)
@@ -362,14 +369,14 @@ class TLSStream(protocol.Protocol):
         self._tell_closed(reason)
 
     def _begin_closing(self, reason: str) -> None:
-        handshaking = self._state is _State.HANDSHAKING
-        self._state = _State.CLOSING
+        was, self._state = self._state, _State.CLOSING
         self._why_closed = self._why_closed or reason
         self._cancel_time_limit()
-        if not handshaking:
+        if was is _State.OPEN:
             with suppress(SSL.Error):  # it may be broken already
                 self.tls.shutdown()
-        self._flush()
+        if was is not _State.RETURNED:
+            self._flush()
         if self._tcp is not None:
             # A transport that still waits for a paused producer would not close
             self._tcp.unregisterProducer()
@@ -389,5 +396,5 @@ class TLSStream(protocol.Protocol):
         if not self._told_closed:
             self._told_closed = True
             self._received = self._writable = None
-            reader, self.reader = self.reader, _NOBODY  # or each would keep the other
+            reader, self.reader = self.reader, NOBODY  # or each would keep the other
             reader.closed(reason)

@@ -15,9 +15,8 @@ _PATH_MTU_AT = 60
 
 def path_mtu_below(transport: object) -> int:
     """The path's MTU in bytes; 0 when there is no real TCP socket below the transport."""
-    get_handle = getattr(transport, "getHandle", None)
-    handle = None if get_handle is None else get_handle()
-    if not isinstance(handle, socket.socket):
+    handle = _handle_of(transport)
+    if handle is None:
         return 0
     try:
         info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
@@ -27,3 +26,14 @@ def path_mtu_below(transport: object) -> int:
         return 0
     (mtu_bytes,) = struct.unpack_from("=I", info, _PATH_MTU_AT)
     return int(mtu_bytes)
+
+
+def is_socket(transport: object) -> bool:
+    """Whether there is a real TCP socket below the transport."""
+    return _handle_of(transport) is not None
+
+
+def _handle_of(transport: object) -> socket.socket | None:
+    get_handle = getattr(transport, "getHandle", None)
+    handle = None if get_handle is None else get_handle()
+    return handle if isinstance(handle, socket.socket) else None

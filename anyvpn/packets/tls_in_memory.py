@@ -11,6 +11,8 @@ from contextlib import suppress
 
 from OpenSSL import SSL
 
+from anyvpn.packets.tls_records import RecordCount
+
 # From the protocol
 LONGEST_RECORD_BYTES = 16384
 
@@ -23,12 +25,18 @@ Buffer = bytes | memoryview
 
 
 class TLSInMemory:
-    """Moves bytes in and out of one connection of OpenSSL's; what it raises goes through."""
+    """Moves bytes in and out of one connection of OpenSSL's; what it raises goes through.
 
-    __slots__ = ("_coming", "_going", "_made_bytes", "_tls")
+    OpenSSL is given whole records, during the handshake one by one, so that it is known which of
+    them it has taken: `unread` is the beginning of one that has not come whole.
+    """
+
+    __slots__ = ("_coming", "_going", "_made_bytes", "_shakes_hands", "_tls", "received", "sent")
 
     def __init__(self, tls: SSL.Connection) -> None:
+        self.received, self.sent = RecordCount(), RecordCount()
         self._tls = tls
+        self._shakes_hands = True
         self._coming = b""
         self._going: list[bytes] = []
         self._made_bytes = 0
@@ -38,7 +46,12 @@ class TLSInMemory:
         self._coming += data
         self._give_piece()
 
-    def shake_hands(self) -> bool:
+    @property
+    def unread(self) -> bytes:
+        """What OpenSSL was not given yet."""
+        return self._coming
+
+    def shake_hands(self, *, is_client: bool) -> bool:
         """Go on with the handshake; gives whether it is complete."""
         while True:
             try:
@@ -47,6 +60,10 @@ class TLSInMemory:
                 if not self._give_piece():
                     return False
             else:
+                self._shakes_hands = False
+                if is_client:
+                    self._take_piece()  # our last words of the handshake, under its own keys
+                self.received.since_handshake = self.sent.since_handshake = 0
                 return True
 
     def decrypt(self, chunks: list[bytes]) -> None:
@@ -90,18 +107,24 @@ class TLSInMemory:
     def _give_piece(self) -> bool:
         """Let OpenSSL have more of what came; False when there is no more."""
         coming = self._coming
-        if not coming:
+        end = self.received.take(coming, PIECE_BYTES, only_one=self._shakes_hands)
+        if not end:
             return False
-        self._tls.bio_write(coming[:PIECE_BYTES])
-        self._coming = coming[PIECE_BYTES:]
+        self._tls.bio_write(coming[:end])
+        self._coming = coming[end:]
         return True
 
     def _take_piece(self) -> None:
         """Empty OpenSSL's buffer."""
         expected_bytes = max(self._made_bytes, LONGEST_RECORD_BYTES)
         self._made_bytes = 0
+        chunks: list[bytes] = []
         with suppress(SSL.Error):  # there is nothing
             while True:
-                self._going.append(self._tls.bio_read(expected_bytes))
-                if len(self._going[-1]) < expected_bytes:
+                chunks.append(self._tls.bio_read(expected_bytes))
+                if len(chunks[-1]) < expected_bytes:
                     break
+        if chunks:
+            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            self.sent.take(data, len(data))
+            self._going.append(data)

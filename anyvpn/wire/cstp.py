@@ -90,6 +90,11 @@ class FrameReader:
         self._rest = bytearray()
         self._broken = False
 
+    @property
+    def unfinished(self) -> bytes:
+        """The beginning of a frame that is not complete."""
+        return bytes(self._rest)
+
     def receive(self, data: bytes) -> list[tuple[int, bytes]]:
         """The kind and the payload of each frame that is complete now, unknown kinds included.
 

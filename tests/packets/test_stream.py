@@ -15,6 +15,7 @@ from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
+from anyvpn.gateway.tls_contexts import peer_certificates_der
 from anyvpn.packets.stream import (
     CLOSE_TIME_S,
     LARGEST_BATCH_BYTES,
@@ -99,7 +100,7 @@ class HandshakeTests:
     def test_client_without_a_name_or_a_certificate_has_none(self) -> None:
         both = Connected(server_name="")
         assert both.stream.server_name_indication() == ""
-        assert both.stream.peer_certificates_der() == ()
+        assert peer_certificates_der(both.stream.tls) == ()
 
     def test_two_of_ours_talk_to_each_other(self) -> None:
         clock, ours, theirs = Clock(), Reader(), Reader()
@@ -114,7 +115,7 @@ class HandshakeTests:
         wire.pump()
         assert b"".join(ours.data) == b"hello"
         assert server.server_name_indication() == HOST
-        assert len(client.peer_certificates_der()) == 1
+        assert len(peer_certificates_der(client.tls)) == 1
 
     def test_certificate_of_the_client_is_given_leaf_first(self) -> None:
         server = server_context.__wrapped__()
@@ -124,7 +125,7 @@ class HandshakeTests:
         clock, reader = Clock(), Reader()
         stream = TLSStream(clock, server, reader)
         connect(clock, stream, client_context(leaf))
-        first = stream.peer_certificates_der()[0]
+        first = peer_certificates_der(stream.tls)[0]
         pem = leaf.cert_chain_pems[0].bytes()
         assert first == x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
 

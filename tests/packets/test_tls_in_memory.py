@@ -27,7 +27,7 @@ class Pair:
         self.client = SSL.Connection(client_context(), None)
         self.client.set_connect_state()
         if secure:
-            while not self.server.shake_hands():
+            while not self.server.shake_hands(is_client=False):
                 self.advance_client()
                 self.server.feed(self.from_client())
             self.advance_client()
@@ -98,10 +98,10 @@ class TLSInMemoryTests:
         pair = Pair(secure=False)
         pair.advance_client()
         pair.server.feed(pair.from_client())
-        assert not pair.server.shake_hands()
+        assert not pair.server.shake_hands(is_client=False)
         pair.advance_client()
         pair.server.feed(pair.client_sends(BURST))
-        assert pair.server.shake_hands()
+        assert pair.server.shake_hands(is_client=False)
         assert pair.received_by_server() == BURST
 
     def test_what_came_before_the_goodbye_is_there(self) -> None:
