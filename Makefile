@@ -8,9 +8,11 @@ TEST_PROGRAMS := $(PROGRAMS) ocserv=ocserv tcpdump=tcpdump \
 	redis-server=redis-server redis-cli=redis-tools xmlsec1=xmlsec1
 BENCH_PROGRAMS := $(PROGRAMS) ocserv=ocserv iperf3=iperf3 ethtool=ethtool \
 	openvpn=openvpn wireguard-go=wireguard-go wg=wireguard-tools
+COMPILER := cc=gcc /usr/include/openssl/evp.h=libssl-dev /usr/include/python3*/Python.h=python3-dev
+ENGINE := hatch_build.py $(wildcard anyvpn/packets/compiled/*)
 ARGS ?=
 
-.PHONY: run test bench docs clean
+.PHONY: run test bench docs clean compiler
 
 # Shows a gateway and two clients at work; ARGS=--once ends after the report
 run: $(VENV)/.installed
@@ -41,14 +43,17 @@ $(VENV)/resolved: $(VENV)/.installed-test
 	tools/unpack-packages $@.new systemd-resolved libsystemd-shared
 	mv $@.new $@
 
-$(VENV)/.installed: pyproject.toml
+compiler:
+	@tools/install-packages $(COMPILER)
+
+$(VENV)/.installed: pyproject.toml $(ENGINE)
 	tools/make-venv $(VENV) ""
 	touch $@
 
-$(VENV)/.installed-bench: pyproject.toml
-	tools/make-venv $(VENV) "[bench]"
+$(VENV)/.installed-bench: pyproject.toml $(ENGINE) | compiler
+	ANYVPN_COMPILED=require tools/make-venv $(VENV) "[bench]"
 	touch $@ $(VENV)/.installed
 
-$(VENV)/.installed-test: pyproject.toml
-	tools/make-venv $(VENV) "[test]"
+$(VENV)/.installed-test: pyproject.toml $(ENGINE) | compiler
+	ANYVPN_COMPILED=require tools/make-venv $(VENV) "[test]"
 	touch $@ $(VENV)/.installed

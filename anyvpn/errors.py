@@ -3,6 +3,7 @@
 AnyvpnError
     ConfigurationError          the operator's file or option is wrong
         BackendUnavailable      a backend cannot be found, or cannot be imported
+        EngineUnavailable       a packet engine that is not installed
     StartUpFailed               what was configured cannot be had, such as a port that is taken
     PeerError                   the other side sent what it must not
         MalformedMessage        a document, header or form cannot be read
@@ -45,6 +46,10 @@ class ConfigurationError(AnyvpnError):
 
 class BackendUnavailable(ConfigurationError):
     """A backend that the configuration names cannot be found or imported."""
+
+
+class EngineUnavailable(ConfigurationError):
+    """The packet engine that was chosen is not installed."""
 
 
 class StartUpFailed(AnyvpnError):

@@ -25,6 +25,7 @@ from anyvpn.client.settings import (
 from anyvpn.client.trust import TrustSettings
 from anyvpn.errors import ConfigurationError
 from anyvpn.model.client_profile import ServerEntry
+from anyvpn.packets.engines import ENGINE_CHOICES
 
 Options = dict[str, Any]
 _FILE = click.Path(path_type=Path)
@@ -108,6 +109,13 @@ _OPTIONS = (
     click.option("--base-mtu", type=click.IntRange(1280, 65535), help="MTU of the way there."),
     click.option(
         "--force-dpd", type=click.FloatRange(1), metavar="S", help="Probe each S seconds."
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(ENGINE_CHOICES),
+        default="auto",
+        show_default=True,
+        help="Packet engine; auto: the compiled one where it is installed.",
     ),
     click.option(
         "--reconnect-timeout",
@@ -194,6 +202,7 @@ def read_settings(options: Options) -> ClientSettings:
         profile_directory=directory,
         profiles_required=not options["no_profile"],
         reconnect_time_s=options["reconnect_timeout"],
+        engine=options["engine"],
         follow_traffic=options["verbose"] > 1,
     )
 

@@ -5,15 +5,16 @@ A new port tells gateways a new handshake from records of the channel before it.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorFDSet
 
 from anyvpn.errors import GatewayUnreachable
 from anyvpn.model.channels import PeerPath
-from anyvpn.packets.datagrams import DatagramSockets, DatagramsReceived
+from anyvpn.packets.datagrams import DatagramSockets, DatagramsReceived, SocketTaker
 
 _WILDCARDS = {False: "0.0.0.0", True: "::"}  # noqa: S104 - the kernel chooses by the way to the gateway
 
@@ -28,12 +29,19 @@ class GatewayDatagrams:
         self.on_handshake: Callable[[PeerPath, bytes], None] = _ignore
         self._reactor = reactor
         self._received: DatagramsReceived | None = None
+        self._taker: SocketTaker | None = None
         self._sockets: DatagramSockets | None = None
         self._generation = 0
 
     def start(self, received: DatagramsReceived) -> None:
         """Begin to hand over what comes, from this socket and from those after it."""
         self._received = received
+
+    def hand_over(self, taker: SocketTaker) -> None:
+        """Let `taker` read this socket, and those after it, instead."""
+        self._taker = taker
+        if self._sockets is not None:
+            self._sockets.hand_over(_Numbered(taker, self._generation))
 
     def renew(self, host: str, port: int) -> PeerPath:
         """Take a new socket; gives the path to the gateway's port through it.
@@ -44,13 +52,18 @@ class GatewayDatagrams:
         sockets = DatagramSockets(self._reactor)
         is_ipv6 = ":" in host
         try:
-            sockets.open(((_WILDCARDS[is_ipv6], 0),))
+            sockets.open(((_WILDCARDS[is_ipv6], 0),), tells_local=False)
         except CannotListenError as error:
             raise GatewayUnreachable(f"no UDP socket: {error}") from None
         self._generation += 1
         self._sockets = sockets
         generation = self._generation
-        sockets.start(lambda path, datagrams: self._datagrams_received(generation, path, datagrams))
+        if self._taker is None:
+            sockets.start(
+                lambda path, datagrams: self._datagrams_received(generation, path, datagrams)
+            )
+        else:
+            sockets.hand_over(_Numbered(self._taker, generation))
         address = (host, port, 0, 0) if is_ipv6 else (host, port)
         return PeerPath(generation, address)
 
@@ -68,7 +81,21 @@ class GatewayDatagrams:
 
     def _datagrams_received(self, generation: int, path: PeerPath, datagrams: list[bytes]) -> None:
         if self._received is not None and generation == self._generation:
-            self._received(replace(path, socket_index=generation, local_address=""), datagrams)
+            self._received(replace(path, socket_index=generation), datagrams)
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbered:
+    """Gives a taker the one socket of a generation under the generation's number."""
+
+    taker: SocketTaker
+    generation: int
+
+    def add_socket(self, index: int, opened: socket.socket) -> None:  # noqa: ARG002 - there is one
+        self.taker.add_socket(self.generation, opened)
+
+    def remove_socket(self, index: int) -> None:  # noqa: ARG002 - as above
+        self.taker.remove_socket(self.generation)
 
 
 def _ignore(path: PeerPath, datagram: bytes) -> None:

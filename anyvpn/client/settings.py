@@ -12,6 +12,7 @@ from anyvpn.client.credentials import ClientCredential
 from anyvpn.client.trust import TrustSettings
 from anyvpn.dtls.suites import DTLS12_HEADER, DTLS_HEADER, OFFERS, PSK_NAME
 from anyvpn.model.authentication import ClientDescription
+from anyvpn.packets.engines import EngineChoice
 
 # Ours
 USER_AGENT = f"AnyConnect-compatible anyvpn v{__version__}"
@@ -107,5 +108,7 @@ class ClientSettings:
     """How long one answer may take: gateways wait for somebody to look at a telephone."""
     reconnect_time_s: float = 300.0
     """How long a lost tunnel is tried to be got back."""
+    engine: EngineChoice = "auto"
+    """The packet engine; "auto" is the compiled one where it is installed."""
     follow_traffic: bool = False
     """Tell `Traffic` events, for verbose output."""

@@ -53,6 +53,7 @@ from anyvpn.model.events import Counters
 from anyvpn.model.reconnection import Tries
 from anyvpn.model.tunnel_settings import LARGEST_TUNNEL_MTU_BYTES, TunnelSettings
 from anyvpn.packets.engine import PythonPacketEngine
+from anyvpn.packets.engines import engine_class
 
 log = Logger()
 
@@ -125,9 +126,8 @@ class VPNTunnel:
             raise
 
     def _go(self, opened: OpenedTunnel) -> None:
-        self._engine = PythonPacketEngine(
-            self._reactor, self.adapter, self._datagrams, follows_client=False
-        )
+        engine = engine_class(self._client_settings.engine)
+        self._engine = engine(self._reactor, self.adapter, self._datagrams, follows_client=False)
         self._engine.start()
         self._attach()
         self._connected_at_s = self._reactor.seconds()

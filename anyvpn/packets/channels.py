@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from anyvpn.dtls.records import APPLICATION_DATA, RecordOpener, RecordSealer
@@ -22,6 +22,15 @@ class DatagramSender(Protocol):
 
     def send(self, path: PeerPath, datagrams: Sequence[bytes]) -> int:
         """Send what can be sent now; gives the number of datagrams that were dropped."""
+
+
+class Datagrams(DatagramSender, Protocol):
+    """Where datagrams come from and go to."""
+
+    on_handshake: Callable[[PeerPath, bytes], None]
+
+    def start(self, received: Callable[[PeerPath, list[bytes]], None]) -> None:
+        """Begin to hand over what comes, by sender."""
 
 
 class _Times:

@@ -15,6 +15,7 @@ import struct
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Protocol, runtime_checkable
 
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
@@ -58,6 +59,24 @@ SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 _Ancillary = tuple[int, int, bytes]
 
 
+class SocketTaker(Protocol):
+    """Who reads UDP sockets instead of the reactor."""
+
+    def add_socket(self, index: int, opened: socket.socket) -> None:
+        """Read this one from now on; its datagrams come as from socket `index`."""
+
+    def remove_socket(self, index: int) -> None:
+        """Read it no more: it is about to be closed."""
+
+
+@runtime_checkable
+class HandedOver(Protocol):
+    """Datagrams whose sockets may be read by somebody else."""
+
+    def hand_over(self, taker: SocketTaker) -> None:
+        """Let `taker` read all sockets, and those that come later."""
+
+
 class DatagramSockets:
     """All UDP sockets of a gateway; `on_handshake` is told of what no channel can open.
 
@@ -70,16 +89,18 @@ class DatagramSockets:
         self.on_handshake: Callable[[PeerPath, bytes], None] = _ignore
         self._reactor = reactor
         self._sockets: list[_DatagramSocket] = []
+        self._taker: SocketTaker | None = None
 
-    def open(self, addresses: Sequence[tuple[str, int]]) -> None:
+    def open(self, addresses: Sequence[tuple[str, int]], *, tells_local: bool = True) -> None:
         """Bind a socket to each (host, port); port 0 takes any.
 
-        Raises: CannotListenError: one of them cannot be had; none is kept.
+        With `tells_local` the paths of a socket that is bound to no address say which one was
+        spoken to. Raises: CannotListenError: one of them cannot be had; none is kept.
         """
         for host, port in addresses:
             twins = [each for each, same in addresses if same == port and ":" not in each]
             try:
-                opened = _open_socket(host, port, ipv6_only=host != "::" or bool(twins))
+                opened = _open_socket(host, port, host != "::" or bool(twins), tells_local)
             except OSError as error:
                 self.close()
                 raise CannotListenError(host, port, error) from error  # type: ignore[no-untyped-call]  # Twisted has no types here
@@ -96,6 +117,12 @@ class DatagramSockets:
             each.received = received
             self._reactor.addReader(each)
 
+    def hand_over(self, taker: SocketTaker) -> None:
+        """Let `taker` read all of them instead."""
+        self._taker = taker
+        for index, each in enumerate(self._sockets):
+            taker.add_socket(index, each.socket)
+
     def send(self, path: PeerPath, datagrams: Sequence[bytes]) -> int:
         """Send as many as the kernel takes now; gives the number that it did not take."""
         if path.socket_index >= len(self._sockets):
@@ -105,7 +132,9 @@ class DatagramSockets:
     def close(self) -> None:
         """Close all; closing twice does no harm."""
         sockets, self._sockets = self._sockets, []
-        for each in sockets:
+        for index, each in enumerate(sockets):
+            if self._taker is not None:
+                self._taker.remove_socket(index)
             self._reactor.removeReader(each)
             each.close()
 
@@ -118,8 +147,8 @@ class _DatagramSocket:
         name = opened.getsockname()
         self.address: tuple[str, int] = (name[0], name[1])
         self.received: DatagramsReceived = _ignore_all
+        self.socket = opened
         self._index = index
-        self._socket = opened
         self._is_ipv6 = opened.family == socket.AF_INET6
         self._segmentation = True
         self._longest_segment: dict[SocketAddress, int] = {}
@@ -127,7 +156,7 @@ class _DatagramSocket:
 
     def fileno(self) -> int:
         """The descriptor that the reactor watches; -1 when it is closed."""
-        return self._socket.fileno()
+        return self.socket.fileno()
 
     def logPrefix(self) -> str:
         """What log lines about it begin with."""
@@ -141,7 +170,7 @@ class _DatagramSocket:
 
     def close(self) -> None:
         """Let the port go."""
-        self._socket.close()
+        self.socket.close()
 
     def doRead(self) -> None:
         """Read what waits, up to a bound, and hand it over by sender."""
@@ -156,7 +185,7 @@ class _DatagramSocket:
                 log.failure("Datagrams from {peer} are lost", peer=address)
 
     def _receive(self, batches: dict[tuple[SocketAddress, bytes], list[bytes]]) -> None:
-        receive = self._socket.recvmsg
+        receive = self.socket.recvmsg
         room = RECEIVE_BYTES_PER_WAKE
         for _ in range(RECEIVE_CALLS_PER_WAKE):
             try:
@@ -238,13 +267,13 @@ class _DatagramSocket:
     ) -> None:
         if len(datagrams) == 1:
             if source:
-                self._socket.sendmsg(datagrams, source, 0, address)
+                self.socket.sendmsg(datagrams, source, 0, address)
             else:
-                self._socket.sendto(datagrams[0], address)
+                self.socket.sendto(datagrams[0], address)
             return
         size = _UNSIGNED_SHORT.pack(len(datagrams[0]))
         segments: list[_Ancillary] = [(_SOL_UDP, _UDP_SEGMENT, size)]
-        self._socket.sendmsg([b"".join(datagrams)], segments + source, 0, address)
+        self.socket.sendmsg([b"".join(datagrams)], segments + source, 0, address)
 
     def _do_without(self, error: OSError, address: SocketAddress, size: int) -> bool:
         """Whether datagrams sent one by one may pass where a burst was refused; remember it."""
@@ -272,7 +301,7 @@ class _DatagramSocket:
         return [(socket.IPPROTO_IPV6, _IPV6_PKTINFO, packed + interface.to_bytes(4, sys.byteorder))]
 
 
-def _open_socket(host: str, port: int, *, ipv6_only: bool) -> socket.socket:
+def _open_socket(host: str, port: int, ipv6_only: bool, tells_local: bool) -> socket.socket:
     is_ipv6 = ":" in host
     opened = socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
     try:
@@ -282,7 +311,7 @@ def _open_socket(host: str, port: int, *, ipv6_only: bool) -> socket.socket:
             opened.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
         if not is_ipv6 or not ipv6_only:
             opened.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
-        if host in _WILDCARDS:
+        if tells_local and host in _WILDCARDS:
             if is_ipv6:
                 opened.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
             else:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -24,7 +23,7 @@ from anyvpn.model.group_policy import Network
 from anyvpn.model.liveness import ChannelActivity
 from anyvpn.model.packet_filter import FilterRule
 from anyvpn.model.tunnel_settings import Lease
-from anyvpn.packets.channels import DatagramSender, LiveCSTPChannel, LiveDTLSChannel
+from anyvpn.packets.channels import Datagrams, LiveCSTPChannel, LiveDTLSChannel
 from anyvpn.packets.offload import merge_segments, split_super_packets
 from anyvpn.packets.peers import Peers
 from anyvpn.packets.routing import Routes
@@ -46,15 +45,6 @@ _DPD_RESPONSE = int(PacketKind.DPD_RESPONSE)
 _KEEPALIVE = int(PacketKind.KEEPALIVE)
 
 
-class Datagrams(DatagramSender, Protocol):
-    """Where datagrams come from and go to."""
-
-    on_handshake: Callable[[PeerPath, bytes], None]
-
-    def start(self, received: Callable[[PeerPath, list[bytes]], None]) -> None:
-        """Begin to hand over what comes, by sender."""
-
-
 @implementer(IPacketEngine)
 class PythonPacketEngine:
     """The packet engine that needs no compiler.
@@ -66,6 +56,8 @@ class PythonPacketEngine:
     It is the client that chooses the channel (protocol reference, section 13.3): with
     `follows_client` data goes over CSTP when the client's does, although DTLS is there.
     """
+
+    name = "python"
 
     def __init__(
         self,
@@ -182,7 +174,7 @@ class PythonPacketEngine:
             frames = device.read_packets(FRAMES_PER_READ)
             if frames:
                 try:
-                    self._to_clients(split_super_packets(frames, device.vnet_header_bytes))
+                    self._frames_read(frames)
                 except Exception:
                     # The reactor would take the device away, and with it everybody's packets
                     log.failure("Packets from {device} are lost", device=device.name)
@@ -190,7 +182,8 @@ class PythonPacketEngine:
             if len(frames) < FRAMES_PER_READ or room <= 0:
                 return
 
-    def _to_clients(self, packets: Sequence[bytes]) -> None:
+    def _frames_read(self, frames: list[bytes]) -> None:
+        packets = split_super_packets(frames, self._device.vnet_header_bytes)
         groups, elsewhere = self._routes.group_by_destination(packets)
         self.unroutable_packets += len(elsewhere)
         now_s = self._reactor.seconds()
@@ -260,7 +253,7 @@ class PythonPacketEngine:
         channel, payload = claim
         tunnel = self._tunnels[channel.tunnel_id]
         if self._peers.move(channel, path, record):
-            self._guard(tunnel, partial(tunnel.observer.peer_moved, path))
+            self._moved(tunnel, channel, path)
         self._payloads_received(channel, [payload], now_s)
         return True
 
@@ -282,9 +275,7 @@ class PythonPacketEngine:
             return
         channel.received_at_s = now_s
         if channel.quiet:
-            channel.quiet = False
-            # What waits for CSTP is older than what comes next
-            self._guard(tunnel, partial(tunnel.send_waiting, now_s))
+            self._speaks_again(tunnel, channel, now_s)
         if channel.expander is None:
             packets, others, malformed = split_payloads(payloads)
         else:
@@ -326,8 +317,8 @@ class PythonPacketEngine:
         """Packets of any kind: data first, in one batch, then the others in their order."""
         channel = _channel(tunnel, name)
         if packets:
-            if name is ChannelName.CSTP and tunnel.dtls is not None:
-                tunnel.dtls.quiet = self._follows_client
+            if name is ChannelName.CSTP:
+                self._turn_quiet(tunnel)
             self._guard(tunnel, partial(self._data_received, tunnel, packets, now_s))
         last_probe = next((each for each in reversed(others) if each[0] == _DPD_REQUEST), None)
         for other in others:
@@ -354,6 +345,20 @@ class PythonPacketEngine:
         if packets:
             frames = merge_segments(packets, self._device.vnet_header_bytes)
             tunnel.dropped_unroutable += self._device.write_packets(frames)
+
+    # --- what its channels do -------------------------------------------------------------------
+
+    def _moved(self, tunnel: Tunnel, channel: LiveDTLSChannel, path: PeerPath) -> None:  # noqa: ARG002 - for who keeps paths elsewhere
+        self._guard(tunnel, partial(tunnel.observer.peer_moved, path))
+
+    def _turn_quiet(self, tunnel: Tunnel) -> None:
+        if tunnel.dtls is not None:
+            tunnel.dtls.quiet = self._follows_client
+
+    def _speaks_again(self, tunnel: Tunnel, channel: LiveDTLSChannel, now_s: float) -> None:
+        channel.quiet = False
+        # What waits for CSTP is older than what comes next
+        self._guard(tunnel, partial(tunnel.send_waiting, now_s))
 
     # --- within ---------------------------------------------------------------------------------
 

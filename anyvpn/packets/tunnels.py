@@ -105,7 +105,13 @@ class Tunnel:
             data_at_s=self.data_at_s,
         )
 
-    def _passing(self, packets: list[bytes], now_s: float, *, from_client: bool) -> list[bytes]:
+    @property
+    def is_filtered(self) -> bool:
+        """Whether not everything passes."""
+        return self._filter is not None
+
+    def passing(self, packets: list[bytes], now_s: float, *, from_client: bool) -> list[bytes]:
+        """Those packets that the filter lets through; the others are counted."""
         if self._filter is None:
             return packets
         passing = self._filter.passing(packets, now_s, from_client=from_client)
@@ -116,14 +122,14 @@ class Tunnel:
 
     def forward(self, packets: list[bytes], now_s: float) -> list[bytes]:
         """Send those packets that may come to the client; gives what `send` gives."""
-        packets = self._passing(packets, now_s, from_client=False)
+        packets = self.passing(packets, now_s, from_client=False)
         return self.send(packets, now_s) if packets else []
 
     def send(self, packets: list[bytes], now_s: float) -> list[bytes]:
         """Send packets to the client; gives what their senders must be told (ICMP packets)."""
         answers: list[bytes] = []
         if max(map(len, packets)) > self.mtu_bytes:
-            packets = self._fit(packets, answers, now_s)
+            packets = self.fit(packets, answers, now_s)
         if packets:
             self.data_at_s = now_s
             self._send(packets, now_s)
@@ -159,7 +165,7 @@ class Tunnel:
         self._waiting.extend(packets[:room])
         self.dropped_queue_full += max(0, len(packets) - room)
 
-    def _fit(self, packets: list[bytes], answers: list[bytes], now_s: float) -> list[bytes]:
+    def fit(self, packets: list[bytes], answers: list[bytes], now_s: float) -> list[bytes]:
         """Replace packets that are longer than the tunnel's MTU by fragments or answers."""
         # The answer comes from the address that the sender knows: the client's own
         ipv4 = self.lease.ipv4.ip if self.lease.ipv4 is not None else None
@@ -208,7 +214,7 @@ class Tunnel:
         """Those packets that the client may send, counted."""
         if not self.sources.hold_all(packets):
             packets = [packet for packet in packets if self._accepts(packet)]
-        packets = self._passing(packets, now_s, from_client=True)
+        packets = self.passing(packets, now_s, from_client=True)
         if packets:
             self.data_at_s = now_s
             self.received_packets += len(packets)

@@ -61,6 +61,7 @@ def read_client_config(path: Path, reactor: object) -> ClientSetUp:
             profile_directory=client.profile_directory,
             profiles_required=client.profiles_required,
             reconnect_time_s=client.reconnect_time_s,
+            engine=client.engine,
         ),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import attrs
 
@@ -41,6 +42,10 @@ class ClientTable:
         default=True, metadata={"help": "Whether to go without a profile that cannot be had."}
     )
     ipv6: bool = attrs.field(default=True, metadata={"help": "Ask for IPv6 addresses too."})
+    engine: Literal["auto", "compiled", "python"] = attrs.field(
+        default="auto",
+        metadata={"help": "Packet engine; auto: the compiled one where it is installed."},
+    )
     reconnect_time_s: float = attrs.field(
         default=300.0, metadata={"help": "How long to try to get a lost tunnel back."}
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from anyvpn.errors import ConfigurationError
+from anyvpn.errors import ConfigurationError, EngineUnavailable
 from anyvpn.gateway.settings import (
     DTLSSettings,
     GatewaySettings,
@@ -21,6 +21,8 @@ from anyvpn.gateway.tls_contexts import ServerContexts
 from anyvpn.interfaces import ITunBackend
 from anyvpn.model.connection_profile import ConnectionProfile
 from anyvpn.model.downloads import Download
+from anyvpn.packets.engine import PythonPacketEngine
+from anyvpn.packets.engines import engine_class
 from anyvpn.tap.config import Draft, read_draft
 from anyvpn.tap.config_backends import make_backends, published_documents
 from anyvpn.tap.config_checks import check, default_profile_name, dtls_port, listen_addresses
@@ -49,6 +51,7 @@ class LoadedGateway:
     listen: tuple[ListenAddress, ...]
     datagrams: tuple[tuple[str, int], ...]
     backend_names: Mapping[str, str]
+    engine: type[PythonPacketEngine]
 
 
 def load_gateway(file: Path, reactor: Reactor) -> LoadedGateway:
@@ -58,6 +61,7 @@ def load_gateway(file: Path, reactor: Reactor) -> LoadedGateway:
     """
     draft = read_draft(file)
     draft.problems += check(draft, reactor)
+    engine = _choose_engine(draft)
     contexts = _make_contexts(draft)
     built = make_backends(draft, reactor)
     documents = published_documents(draft, built)
@@ -85,7 +89,17 @@ def load_gateway(file: Path, reactor: Reactor) -> LoadedGateway:
         backend_names={
             ".".join(map(str, path)): each.backend.name for path, each in draft.chosen.items()
         },
+        engine=engine,
     )
+
+
+def _choose_engine(draft: Draft) -> type[PythonPacketEngine]:
+    gateway = draft.table("gateway", GatewayTable)
+    try:
+        return engine_class("auto" if gateway is None else gateway.engine)
+    except EngineUnavailable as error:
+        draft.problems.append(Problem(("gateway", "engine"), str(error)))
+        return PythonPacketEngine
 
 
 def _settings(

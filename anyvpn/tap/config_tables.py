@@ -67,6 +67,10 @@ class GatewayTable:
         validator=_between(0, 86400),
         metadata={"help": "Seconds between reports of a session's traffic to listeners; 0: none."},
     )
+    engine: Literal["auto", "compiled", "python"] = attrs.field(
+        default="auto",
+        metadata={"help": "Packet engine; auto: the compiled one where it is installed."},
+    )
     shutdown: Literal["resume", "disconnect"] = attrs.field(
         default="resume",
         metadata={

@@ -128,7 +128,7 @@ class GatewayService(MultiService):
         self._device = _at_once(
             loaded.tun.open(settings.addresses.gateway_addresses, loaded.tun_mtu_bytes)
         )
-        self._engine = PythonPacketEngine(self._reactor, self._device, self._datagrams)
+        self._engine = loaded.engine(self._reactor, self._device, self._datagrams)
         self._gateway = Gateway(
             self._reactor, settings, loaded.contexts, self._engine, self._datagrams
         )
@@ -155,7 +155,7 @@ class GatewayService(MultiService):
         return (
             f"Gateway {loaded.settings.name} listens on {where}; DTLS {udp}; "
             f"tun device {device.name if device else 'none'} (offloads {offloads}); "
-            f"packet engine {type(self._engine).__name__}; "
+            f"packet engine {self._engine.name if self._engine else 'none'}; "
             f"connection profiles: {len(loaded.settings.profiles)}"
         )
 

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from anyvpn.interfaces import ITunDevice
+from anyvpn.interfaces import IDescriptorDevice
 from anyvpn.tun.descriptor import OpenedTun, adopt_descriptor
 
 log = Logger()
@@ -32,7 +32,7 @@ def adopt(reactor: IReactorFDSet, descriptor: int, mtu_bytes: int) -> LinuxTunDe
     return LinuxTunDevice(reactor, adopt_descriptor(descriptor), mtu_bytes)
 
 
-@implementer(ITunDevice, IReadDescriptor)
+@implementer(IDescriptorDevice, IReadDescriptor)
 class LinuxTunDevice:
     """Itself what the reactor watches; `closed` is called once, when it is closed."""
 
@@ -70,7 +70,7 @@ class LinuxTunDevice:
                 for _ in range(limit):
                     frames.append(os.read(descriptor, _LONGEST_FRAME_BYTES))
         except OSError as error:
-            self._lose(error.strerror or str(error))
+            self.lost(error.strerror or str(error))
         return frames
 
     def write_packets(self, packets: Iterable[bytes]) -> int:
@@ -106,9 +106,10 @@ class LinuxTunDevice:
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor gave the descriptor up: somebody removed the device."""
-        self._lose(reason.getErrorMessage())
+        self.lost(reason.getErrorMessage())
 
-    def _lose(self, reason: str) -> None:
+    def lost(self, reason: str) -> None:
+        """The device is gone: say so, once."""
         if self._descriptor >= 0:
             self._let_go()
             log.error(

@@ -7,6 +7,8 @@ import signal
 import sys
 from pathlib import Path
 
+from anyvpn.errors import EngineUnavailable
+from anyvpn.packets.engines import EngineChoice, engine_class
 from anyvpn.testing.programs import Program
 from bench.peers.certificates import NAME, Certificates
 from bench.processes import Processes
@@ -22,6 +24,7 @@ CONFIGURATION = f"""
 [gateway]
 name = "{NAME}"
 listen = ["tcp:{PORT}"]
+engine = "{{engine}}"
 
 [tls]
 certificate = "{{certificates.server}}"
@@ -49,9 +52,19 @@ hellos_per_address_per_s = {SESSIONS}
 """
 
 
-def engines() -> tuple[str, ...]:
+def engines() -> tuple[EngineChoice, ...]:
     """The packet engines that there are on this machine, the quickest first."""
-    return ("python",)
+    every: tuple[EngineChoice, ...] = ("compiled", "python")
+    return tuple(each for each in every if is_installed(each))
+
+
+def is_installed(engine: EngineChoice) -> bool:
+    """Whether our gateway can be run with it here."""
+    try:
+        engine_class(engine)
+    except EngineUnavailable:
+        return False
+    return True
 
 
 class OurGateway:
@@ -67,7 +80,9 @@ class OurGateway:
         self._directory = directory / f"anyvpn-{engine}"
         self._directory.mkdir(parents=True)
         self._configuration = self._directory / "gateway.toml"
-        self._configuration.write_text(CONFIGURATION.format(certificates=certificates))
+        self._configuration.write_text(
+            CONFIGURATION.format(certificates=certificates, engine=engine)
+        )
         self._program: Program | None = None
 
     @property

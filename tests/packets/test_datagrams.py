@@ -206,7 +206,7 @@ class DatagramSocketsTests(DatagramSocketsCase):
 class SocketOptionTests(DatagramSocketsCase):
     def options(self, host: str) -> socket.socket:
         self.listen(host)
-        return self.sockets._sockets[0]._socket
+        return self.sockets._sockets[0].socket
 
     def test_datagrams_may_be_fragmented_in_both_families(self) -> None:
         dual = self.options("::")
@@ -256,7 +256,7 @@ class RefusedBurstTests(DatagramSocketsCase):
     def refuse(self, burst: int = 0, single: int = 0) -> tuple[socket.socket, PeerPath]:
         peer = self.peer("127.0.0.1", self.listen("127.0.0.1"))
         one = self.sockets._sockets[0]
-        self.refusing = one._socket = RefusingSocket(one._socket, burst, single)
+        self.refusing = one.socket = RefusingSocket(one.socket, burst, single)
         return peer, PeerPath(0, peer.getsockname())
 
     def test_each_datagram_goes_alone_where_bursts_are_impossible(self) -> None:

@@ -70,6 +70,24 @@ class PythonPacketEngineTests(EngineHooks, TestCase):
             client.open_dtls()
         return client
 
+    def test_nothing_is_taken_from_a_channel_that_is_removed_when_it_moves(self) -> None:
+        engine = self.engine
+
+        class Remover(RecordingObserver):
+            def peer_moved(self, path: PeerPath) -> None:
+                super().peer_moved(path)
+                engine.replace_channel(7, DTLS, None)
+
+        client = InnerClient(7, engine)
+        client.observer = Remover()
+        client.attach()
+        client.open_dtls()
+        client.path = PeerPath(0, ("203.0.113.5", 999))
+        records = client.sealer.seal_packets(DATA, [client.packet_to()] * 2)
+        self.send_datagrams(client.path, records)
+        self.assertEqual(client.observer.moves, [client.path])
+        self.assertEqual(self.packets_to_kernel(), [])
+
     def test_one_wake_reads_no_more_than_its_bound(self) -> None:
         reads: list[int] = []
         device, original = self.device, self.device.read_packets

@@ -96,6 +96,8 @@ class FakeParts:
                 site.happened.append("UDP closed")
 
         class Engine:
+            name = "of the test"
+
             def __init__(self, *parts: object) -> None: ...
 
             def start(self) -> None:
@@ -139,7 +141,6 @@ class ServiceCase(SynchronousTestCase):
             gateway_service,
             Gateway=parts.gateway,
             DatagramSockets=parts.datagrams,
-            PythonPacketEngine=parts.engine,
         )
         patched.start()
         self.addCleanup(patched.stop)
@@ -150,6 +151,7 @@ class ServiceCase(SynchronousTestCase):
         self.loaded: LoadedGateway = replace(
             loaded,
             tun=cast(Any, Tun(self.site)),
+            engine=cast(Any, parts.engine),
             settings=replace(loaded.settings, sessions=cast(Any, Sessions(self.site))),
         )
         self.service = GatewayService(cast(GatewayReactor, self.reactor), self.loaded, self.output)
@@ -190,7 +192,7 @@ class StartTests(ServiceCase):
             "DTLS on UDP port 4433 (PSK ",
             "resumption yes, legacy no)",
             "tun device memory0 (offloads yes)",
-            "packet engine Engine",
+            "packet engine of the test",
             "connection profiles: 1",
         ):
             assert words in said

@@ -1,0 +1,399 @@
+/* CSTP over TLS: a connection whose handshake Python has done, from then on under its keys here.
+ *
+ *     TLS 1.3   23  3 3  length (2) | sealed: frame, 23                      | tag (16)
+ *     TLS 1.2   23  3 3  length (2) | nonce (8, AES-GCM alone) sealed: frame | tag (16)
+ *     frame     "STF" 1  length (2)  kind  0  packet
+ *
+ * Each packet of ours is a frame and a record of its own; what comes may be cut in any way. All
+ * that is no application data goes up: closing, new keys, tickets. Between a change of the peer's
+ * keys and the new ones nothing is opened.
+ *
+ * Source: RFC 8446, section 5.2; RFC 5246, section 6.2.3.3; RFC 5288; RFC 7905; protocol
+ * reference, section 9.1.
+ */
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <openssl/crypto.h>
+
+#include "engine.h"
+
+/* From the protocol */
+enum { LONGEST_FRAGMENT = 1 << 14, LONGEST_GROWTH_TLS12 = 2048, LONGEST_GROWTH_TLS13 = 256 };
+static const uint8_t magic[4] = {'S', 'T', 'F', 1};
+
+/* Ours */
+enum { SEND_AT_BYTES = 128 * 1024, MOST_UNSENT_CONTROLS = 64 * 1024 };
+enum { SEQUENCES_PER_KEY = 1 << 23 }; /* AES-GCM: 2^24.5 records, RFC 8446, section 5.5 */
+
+/* --- its life ------------------------------------------------------------------------------- */
+
+stream *stream_new(int descriptor, bool is_tls13, enum cipher cipher, uint64_t write_sequence,
+                   uint64_t read_sequence) {
+    stream *made = calloc(1, sizeof *made);
+    if (made != NULL) {
+        made->descriptor = descriptor;
+        made->is_tls13 = is_tls13;
+        made->cipher = cipher;
+        made->has_explicit_nonce = !is_tls13 && cipher != CHACHA20_POLY1305;
+        made->write_sequence = write_sequence;
+        made->read_sequence = read_sequence;
+    }
+    return made;
+}
+
+void stream_free(stream *stream) {
+    if (stream == NULL)
+        return;
+    aead_clear(&stream->seal);
+    aead_clear(&stream->open);
+    free(stream->record.bytes);
+    free(stream->frame.bytes);
+    free(stream->unsent.bytes);
+    if (stream->descriptor >= 0)
+        close(stream->descriptor);
+    OPENSSL_cleanse(stream, sizeof *stream);
+    free(stream);
+}
+
+bool stream_set_keys(stream *stream, bool seals, const uint8_t *key, const uint8_t iv[AEAD_NONCE_BYTES]) {
+    aead fresh = {NULL};
+    if (!aead_init(&fresh, stream->cipher, key, seals)) {
+        aead_clear(&fresh);
+        return false;
+    }
+    aead *kept = seals ? &stream->seal : &stream->open;
+    aead_clear(kept);
+    *kept = fresh;
+    memcpy(seals ? stream->write_iv : stream->read_iv, iv, AEAD_NONCE_BYTES);
+    return true;
+}
+
+static bool make_room(buffer *buffer, size_t more) {
+    size_t wanted = buffer->size + more;
+    if (wanted <= buffer->capacity)
+        return true;
+    size_t capacity = buffer->capacity ? buffer->capacity : 2048;
+    while (capacity < wanted)
+        capacity *= 2;
+    uint8_t *bytes = realloc(buffer->bytes, capacity);
+    if (bytes == NULL)
+        return false;
+    buffer->bytes = bytes;
+    buffer->capacity = capacity;
+    return true;
+}
+
+static void drop(buffer *buffer) {
+    free(buffer->bytes);
+    *buffer = (struct buffer){NULL, 0, 0};
+}
+
+/* --- nonces and what is covered ------------------------------------------------------------- */
+
+static void put64(uint8_t *at, uint64_t value) {
+    put32(at, (uint32_t)(value >> 32));
+    put32(at + 4, (uint32_t)value);
+}
+
+static void mixed_nonce(uint8_t nonce[AEAD_NONCE_BYTES], const uint8_t *iv, uint64_t sequence) {
+    uint8_t counted[8];
+    put64(counted, sequence);
+    memcpy(nonce, iv, AEAD_NONCE_BYTES);
+    for (int at = 0; at < 8; at++)
+        nonce[4 + at] ^= counted[at];
+}
+
+/* Gives the number of bytes: TLS 1.3 covers the header, TLS 1.2 number, type, version, plain size. */
+static size_t write_covered(uint8_t covered[13], const stream *stream, const uint8_t *header,
+                            uint64_t sequence, size_t plain) {
+    if (stream->is_tls13) {
+        memcpy(covered, header, TLS_HEADER_BYTES);
+        return TLS_HEADER_BYTES;
+    }
+    put64(covered, sequence);
+    memcpy(covered + 8, header, 3);
+    put16(covered + 11, (unsigned)plain);
+    return 13;
+}
+
+/* --- to the peer ---------------------------------------------------------------------------- */
+
+static size_t nonce_bytes(const stream *stream) {
+    return stream->has_explicit_nonce ? NONCE_BYTES : 0;
+}
+
+uint8_t *stream_reserve(stream *stream, size_t size) {
+    if (!make_room(&stream->unsent, STREAM_OVERHEAD + size))
+        return NULL;
+    return stream->unsent.bytes + stream->unsent.size + TLS_HEADER_BYTES + nonce_bytes(stream);
+}
+
+bool stream_commit(stream *stream, uint8_t type, size_t size) {
+    uint8_t *header = stream->unsent.bytes + stream->unsent.size;
+    size_t before = nonce_bytes(stream), plain = size;
+    uint8_t *data = header + TLS_HEADER_BYTES + before;
+    uint8_t nonce[AEAD_NONCE_BYTES], covered[13];
+    if (stream->is_tls13)
+        data[plain++] = type;
+    header[0] = stream->is_tls13 ? APPLICATION_DATA : type;
+    header[1] = header[2] = 3;
+    put16(header + 3, (unsigned)(before + plain + TAG_BYTES));
+    if (stream->has_explicit_nonce) {
+        put64(header + TLS_HEADER_BYTES, stream->write_sequence);
+        memcpy(nonce, stream->write_iv, 4);
+        put64(nonce + 4, stream->write_sequence);
+    } else {
+        mixed_nonce(nonce, stream->write_iv, stream->write_sequence);
+    }
+    size_t covered_size = write_covered(covered, stream, header, stream->write_sequence, plain);
+    if (!aead_seal(&stream->seal, nonce, covered, covered_size, data, plain))
+        return false;
+    stream->write_sequence++;
+    stream->unsent.size += TLS_HEADER_BYTES + before + plain + TAG_BYTES;
+    return true;
+}
+
+bool stream_wants_keys(const stream *stream) {
+    return stream->is_tls13 && stream->write_sequence % SEQUENCES_PER_KEY == SEQUENCES_PER_KEY - 1;
+}
+
+void stream_frame(uint8_t *at, uint8_t kind, size_t size) {
+    memcpy(at, magic, sizeof magic);
+    put16(at + 4, (unsigned)size);
+    at[6] = kind;
+    at[7] = 0;
+}
+
+bool stream_is_full(const stream *stream) {
+    return stream->unsent.size >= SEND_AT_BYTES;
+}
+
+bool stream_takes_control(const stream *stream) {
+    return !stream->is_lost && (!stream->is_congested || stream->unsent.size < MOST_UNSENT_CONTROLS);
+}
+
+/* Sends what there is; gives an errno when the connection is gone. Under the tunnel's lock. */
+int stream_send(stream *stream) {
+    size_t at = 0;
+    int error = 0;
+    while (at < stream->unsent.size) {
+        ssize_t sent = send(stream->descriptor, stream->unsent.bytes + at, stream->unsent.size - at,
+                            MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent < 0) {
+            error = errno == EAGAIN || errno == ENOBUFS ? 0 : errno;
+            break;
+        }
+        at += (size_t)sent;
+    }
+    if (at == stream->unsent.size) {
+        drop(&stream->unsent);
+        stream->is_congested = false;
+    } else {
+        memmove(stream->unsent.bytes, stream->unsent.bytes + at, stream->unsent.size - at);
+        stream->unsent.size -= at;
+        stream->is_congested = true;
+    }
+    return error;
+}
+
+/* --- from the peer -------------------------------------------------------------------------- */
+
+/* Opens one whole record in place; gives the type of what was in it, -1 when it is not good. */
+static int open_record(stream *stream, uint8_t *record, size_t size, uint8_t **data, size_t *data_size) {
+    size_t before = nonce_bytes(stream), overhead = TLS_HEADER_BYTES + before + TAG_BYTES;
+    uint8_t nonce[AEAD_NONCE_BYTES], covered[13];
+    if (size < overhead || (stream->is_tls13 && record[0] != APPLICATION_DATA))
+        return -1;
+    size_t plain = size - overhead;
+    *data = record + TLS_HEADER_BYTES + before;
+    if (stream->has_explicit_nonce) {
+        memcpy(nonce, stream->read_iv, 4);
+        memcpy(nonce + 4, record + TLS_HEADER_BYTES, NONCE_BYTES);
+    } else {
+        mixed_nonce(nonce, stream->read_iv, stream->read_sequence);
+    }
+    size_t covered_size = write_covered(covered, stream, record, stream->read_sequence, plain);
+    if (!aead_open(&stream->open, nonce, covered, covered_size, *data, plain, *data))
+        return -1;
+    stream->read_sequence++;
+    int type = record[0];
+    if (stream->is_tls13) {
+        while (plain && !(*data)[plain - 1])
+            plain--; /* padding */
+        if (!plain)
+            return -1;
+        type = (*data)[--plain];
+    }
+    if (plain > LONGEST_FRAGMENT)
+        return -1;
+    *data_size = plain;
+    return type;
+}
+
+static void lose(turn *turn, stream *stream, const char *why) {
+    if (stream->is_lost)
+        return;
+    stream->is_lost = true;
+    events_tell(&turn->engine->events, EVENT_LOST_STREAM, stream->tunnel->identifier, CSTP, 0, NULL,
+                (const uint8_t *)why, strlen(why));
+}
+
+void stream_lose(turn *turn, stream *stream, const char *why) {
+    lose(turn, stream, why);
+}
+
+/* Hands whole frames over, and gives how many bytes they were; -1: what comes is no frame. */
+static long take_frames(turn *turn, stream *stream, const uint8_t *data, size_t size) {
+    frame frames[MOST_FRAMES];
+    size_t at = 0, frame_count = 0;
+    while (size - at >= FRAME_HEADER_BYTES) {
+        const uint8_t *header = data + at;
+        size_t length = get16(header + 4);
+        if (memcmp(header, magic, sizeof magic) != 0 || header[7] || length > LONGEST_FRAGMENT)
+            return -1;
+        if (length > size - at - FRAME_HEADER_BYTES)
+            break;
+        frames[frame_count++] = (frame){header + FRAME_HEADER_BYTES, length, header[6]};
+        at += FRAME_HEADER_BYTES + length;
+        if (frame_count == MOST_FRAMES) {
+            tunnel_take_frames(turn, stream->tunnel, CSTP, frames, frame_count);
+            frame_count = 0;
+        }
+    }
+    if (frame_count)
+        tunnel_take_frames(turn, stream->tunnel, CSTP, frames, frame_count);
+    return (long)at;
+}
+
+static bool keep_rest(buffer *buffer, const uint8_t *data, size_t size) {
+    if (!make_room(buffer, size))
+        return false;
+    memcpy(buffer->bytes + buffer->size, data, size);
+    buffer->size += size;
+    return true;
+}
+
+bool stream_begin_frame(stream *stream, const uint8_t *data, size_t size) {
+    return !size || keep_rest(&stream->frame, data, size);
+}
+
+/* Application data, which may begin and end within a frame. */
+static const char *take_data(turn *turn, stream *stream, const uint8_t *data, size_t size) {
+    buffer *rest = &stream->frame;
+    if (!rest->size) {
+        long taken = take_frames(turn, stream, data, size);
+        if (taken < 0)
+            return "not a CSTP frame";
+        bool is_kept = (size_t)taken == size || keep_rest(rest, data + taken, size - (size_t)taken);
+        return is_kept ? NULL : "no memory";
+    }
+    if (!keep_rest(rest, data, size))
+        return "no memory";
+    long taken = take_frames(turn, stream, rest->bytes, rest->size);
+    if (taken < 0)
+        return "not a CSTP frame";
+    turn_flush(turn); /* packets in hand point into what is moved now */
+    if ((size_t)taken == rest->size) {
+        drop(rest);
+    } else {
+        memmove(rest->bytes, rest->bytes + taken, rest->size - (size_t)taken);
+        rest->size -= (size_t)taken;
+    }
+    return NULL;
+}
+
+/* What came in a record of another type goes up; NULL: go on. */
+static const char *take_other(turn *turn, stream *stream, int type, const uint8_t *data, size_t size) {
+    if (type == TLS_ALERT)
+        return size == 2 && data[1] == 0 ? "the peer closed the TLS connection" : "TLS failed: the peer sent an alert";
+    if (type != TLS_HANDSHAKE)
+        return "TLS failed: unexpected message";
+    if (!stream->is_tls13)
+        return "TLS failed: no renegotiation";
+    stream->waits_for_keys = true; /* the reactor says when to go on, with new keys or old ones */
+    events_tell(&turn->engine->events, EVENT_HANDSHAKE, stream->tunnel->identifier, CSTP, 0, NULL, data, size);
+    return NULL;
+}
+
+/* The record's length with its header; 0: more is needed; -1: it is none. */
+static long record_size(const stream *stream, const uint8_t *data, size_t size) {
+    size_t growth = stream->is_tls13 ? LONGEST_GROWTH_TLS13 : LONGEST_GROWTH_TLS12;
+    if (size < TLS_HEADER_BYTES)
+        return 0;
+    size_t length = get16(data + 3);
+    if (data[1] != 3 || length > LONGEST_FRAGMENT + growth)
+        return -1;
+    return TLS_HEADER_BYTES + length <= size ? (long)(TLS_HEADER_BYTES + length) : 0;
+}
+
+/* Opens the whole records of `data`, in place; what is left over is kept. */
+static void take_records(turn *turn, stream *stream, uint8_t *data, size_t size) {
+    size_t at = 0;
+    const char *problem = NULL;
+    while (!problem && !stream->is_lost && !stream->waits_for_keys) {
+        long record = record_size(stream, data + at, size - at);
+        if (record == 0)
+            break;
+        uint8_t *plain = NULL;
+        size_t plain_size = 0;
+        int type = record < 0 ? -1 : open_record(stream, data + at, (size_t)record, &plain, &plain_size);
+        if (type < 0)
+            problem = "TLS failed: decryption failed or bad record mac";
+        else if (type == APPLICATION_DATA)
+            problem = take_data(turn, stream, plain, plain_size);
+        else
+            problem = take_other(turn, stream, type, plain, plain_size);
+        at += record > 0 ? (size_t)record : 0;
+    }
+    if (!problem && at < size && !keep_rest(&stream->record, data + at, size - at))
+        problem = "no memory";
+    if (problem)
+        lose(turn, stream, problem);
+}
+
+void stream_receive(turn *turn, stream *stream, uint8_t *room) {
+    if (stream->is_lost || stream->waits_for_keys)
+        return;
+    size_t kept = stream->record.size;
+    ssize_t received = recv(stream->descriptor, room + STREAM_ROOM, STREAM_ROOM, MSG_DONTWAIT);
+    if (received < 0) {
+        if (errno != EAGAIN && errno != EINTR)
+            lose(turn, stream, "the connection was lost");
+        return;
+    }
+    if (received == 0) {
+        lose(turn, stream, "the peer closed the connection");
+        return;
+    }
+    /* What was kept is put right before what came */
+    uint8_t *begin = room + STREAM_ROOM - kept;
+    if (kept)
+        memcpy(begin, stream->record.bytes, kept);
+    drop(&stream->record);
+    take_records(turn, stream, begin, kept + (size_t)received);
+    turn_flush(turn);
+}
+
+void stream_go_on(turn *turn, stream *stream, const uint8_t *more, size_t size) {
+    stream->waits_for_keys = false;
+    size_t kept = stream->record.size;
+    uint8_t *data = malloc(kept + size + 1);
+    if (data == NULL) {
+        lose(turn, stream, "no memory");
+        return;
+    }
+    if (kept)
+        memcpy(data, stream->record.bytes, kept);
+    if (size)
+        memcpy(data + kept, more, size);
+    drop(&stream->record);
+    take_records(turn, stream, data, kept + size);
+    turn_flush(turn);
+    free(data);
+}
