@@ -18,6 +18,7 @@ ALGORITHMS = {"sha1": hashlib.sha1, "sha256": hashlib.sha256, "sha512": hashlib.
 
 # Ours
 LARGEST_SECRET_BYTES = 128
+LARGEST_COUNTER = 2**53  # which every store keeps exactly
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class CodeMaker:
             raise ValueError("digits must be 6, 7 or 8")
         if not 1 <= self.period_s <= 3600:
             raise ValueError("period_s must lie between 1 and 3600")
+        if not 0 <= self.next_counter <= LARGEST_COUNTER:
+            raise ValueError(f"next_counter must lie between 0 and {LARGEST_COUNTER}")
 
     def code(self, counter: int) -> str:
         """The code of a counter, or of the period of that number."""

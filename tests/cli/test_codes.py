@@ -121,6 +121,8 @@ class DeviceTests:
             (("totp", "alice", "--secret-file", "-"), "not base32!\n", "is not base32 text"),
             (("totp", "alice", "--secret-file", "-"), "AAAA\n", "a secret has 16 to 128 bytes"),
             (("totp", "alice", "--secret-file", "-"), "", "has no secret in its first line"),
+            (("hotp", "alice", "--counter=-1"), "", "next_counter must lie between"),
+            (("hotp", "alice", f"--counter={2**63}"), "", "next_counter must lie between"),
         ],
     )
     def test_what_cannot_be_is_refused_in_words(
