@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from zope.interface import implementer
 from anyvpn.backends import radius_packets as packets
 from anyvpn.backends.radius_client import Patience, RadiusClient, Server
 from anyvpn.backends.radius_mschap import CHALLENGE_BYTES, is_success, prove
-from anyvpn.backends.radius_settings import ServerSettings, read_servers
+from anyvpn.backends.radius_settings import ClientSettings, read_servers
 from anyvpn.errors import BackendFailed, LoginRejected
 from anyvpn.interfaces import IAuthenticator, IDialogue
 from anyvpn.model.authentication import Field, Form, Identity, LoginRequest
@@ -35,12 +34,9 @@ def _help(text: str, example: object = None) -> dict[str, object]:
 
 
 @attrs.frozen
-class Settings:
+class Settings(ClientSettings):
     """The servers, how users prove themselves, and what of the answer is kept."""
 
-    servers: tuple[ServerSettings, ...] = attrs.field(
-        metadata=_help("The servers, asked in this order.")
-    )
     method: Literal["pap", "mschapv2"] = attrs.field(
         default="pap",
         metadata=_help("How passwords are proved: pap (hidden by the secret) or mschapv2."),
@@ -49,32 +45,12 @@ class Settings:
         default=True,
         metadata=_help("Whether answers must have one; servers of before 2024 may not send it."),
     )
-    nas_identifier: str = attrs.field(
-        default="anyvpn", metadata=_help("Our name, as the servers see it (NAS-Identifier).")
-    )
-    nas_address: IPv4Address | IPv6Address | None = attrs.field(
-        default=None, metadata=_help("Our address, if the servers want to see it.")
-    )
     groups_attribute: str = attrs.field(
         default="", metadata=_help("Reply attribute whose values are the user's groups.", "Class")
-    )
-    tries: int = attrs.field(default=3, metadata=_help("How often a server is asked."))
-    time_s: float = attrs.field(
-        default=3.0, metadata=_help("How long to wait for an answer each time, in seconds.")
     )
     retry_after_s: float = attrs.field(
         default=30.0, metadata=_help("How long a silent server is asked last, in seconds.")
     )
-
-    def __attrs_post_init__(self) -> None:
-        if not self.servers:
-            raise ValueError("servers must have one at least")
-        if not 1 <= self.tries <= 10:
-            raise ValueError("tries must lie between 1 and 10")
-        if not 0 < self.time_s <= 60:
-            raise ValueError("time_s must be more than 0 and at most 60")
-        if not self.nas_identifier:
-            raise ValueError("nas_identifier must not be empty")
 
 
 def build(settings: Settings, reactor: Any) -> RadiusAuthenticator:
@@ -144,21 +120,9 @@ class RadiusAuthenticator:
         )
 
     def _about(self, user: str, request: LoginRequest) -> dict[str, object]:
-        own = self._settings
-        peer = packets.clipped(request.peer_address)
-        about: dict[str, object] = {
-            "User-Name": _bounded_name(user),
-            "NAS-Identifier": packets.clipped(own.nas_identifier),
-            "NAS-Port-Type": packets.VIRTUAL_PORT,
-            "Service-Type": 2,  # Framed
-            "Calling-Station-Id": peer,
-            "Tunnel-Client-Endpoint": peer,
-        }
+        about = {"User-Name": _bounded_name(user), **self._settings.about(request.peer_address)}
         if request.host:
             about["Called-Station-Id"] = packets.clipped(request.host)
-        if own.nas_address is not None:
-            is_ipv4 = own.nas_address.version == 4
-            about["NAS-IP-Address" if is_ipv4 else "NAS-IPv6-Address"] = str(own.nas_address)
         return about
 
     def _identity(self, user: str, reply: Any) -> Identity:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import Any
 
 import attrs
@@ -15,7 +15,7 @@ from zope.interface import implementer
 from anyvpn.backends import radius_packets as packets
 from anyvpn.backends.accounting import END_TIME_S, Lanes, SessionFacts, session_facts
 from anyvpn.backends.radius_client import Patience, RadiusClient
-from anyvpn.backends.radius_settings import ServerSettings, read_servers
+from anyvpn.backends.radius_settings import ClientSettings, read_servers
 from anyvpn.errors import BackendFailed
 from anyvpn.interfaces import IEventListener
 from anyvpn.model.authentication import Identity
@@ -47,33 +47,15 @@ LANES = 16
 
 
 @attrs.frozen
-class Settings:
+class Settings(ClientSettings):
     """The servers, and who we are to them."""
 
-    servers: tuple[ServerSettings, ...] = attrs.field(
-        metadata={"help": "The servers, told in this order until one of them acknowledges."}
-    )
-    nas_identifier: str = attrs.field(
-        default="anyvpn", metadata={"help": "Our name, as the servers see it (NAS-Identifier)."}
-    )
-    nas_address: IPv4Address | IPv6Address | None = attrs.field(
-        default=None, metadata={"help": "Our address, if the servers want to see it."}
-    )
-    tries: int = attrs.field(default=3, metadata={"help": "How often a server is told at a time."})
-    time_s: float = attrs.field(
-        default=3.0, metadata={"help": "How long to wait for an answer each time, in seconds."}
-    )
     retry_after_s: float = attrs.field(
         default=30.0, metadata={"help": "When all servers are silent: seconds until the next try."}
     )
 
     def __attrs_post_init__(self) -> None:
-        if not self.servers:
-            raise ValueError("servers must have one at least")
-        if not 1 <= self.tries <= 10:
-            raise ValueError("tries must lie between 1 and 10")
-        if not 0 < self.time_s <= 60:
-            raise ValueError("time_s must be more than 0 and at most 60")
+        super().__attrs_post_init__()
         if self.retry_after_s <= 0:
             raise ValueError("retry_after_s must be more than 0")
 
@@ -141,23 +123,15 @@ class RadiusAccounting:
             await deferLater(self._reactor, self._settings.retry_after_s)
 
     def _attributes(self, facts: SessionFacts, cause: int | None) -> dict[str, object]:
-        own, record = self._settings, facts.record
-        peer = packets.clipped(record.peer_address)
+        record = facts.record
         attributes: dict[str, object] = {
             "Acct-Status-Type": _STATUS[facts.kind],
             "Acct-Session-Id": record.accounting_id,
             "User-Name": packets.clipped(_user_name(record.identity)),
-            "NAS-Identifier": packets.clipped(own.nas_identifier),
-            "NAS-Port-Type": packets.VIRTUAL_PORT,
-            "Service-Type": 2,  # Framed
-            "Calling-Station-Id": peer,
-            "Tunnel-Client-Endpoint": peer,
+            **self._settings.about(record.peer_address),
             "Event-Timestamp": int(facts.at_s),
             "Acct-Delay-Time": max(0, int(self._reactor.seconds() - facts.at_s)),
         }
-        if own.nas_address is not None:
-            is_ipv4 = own.nas_address.version == 4
-            attributes["NAS-IP-Address" if is_ipv4 else "NAS-IPv6-Address"] = str(own.nas_address)
         for text in facts.addresses:
             is_ipv4 = ip_address(text).version == 4
             attributes["Framed-IP-Address" if is_ipv4 else "Framed-IPv6-Address"] = text

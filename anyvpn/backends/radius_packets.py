@@ -21,7 +21,8 @@ ACCESS_CHALLENGE = 11
 LONGEST_PACKET_BYTES = 4096
 LONGEST_PASSWORD_BYTES = 128
 LONGEST_TEXT_BYTES = 253
-# RFC 2865, section 5.41
+# RFC 2865, sections 5.6 and 5.41
+FRAMED_SERVICE = 2
 VIRTUAL_PORT = 5
 
 DICTIONARY = Dictionary(str(Path(__file__).with_name("radius_dictionary")))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pyrad.packet import AcctPacket
 from twisted.internet import reactor
 from twisted.internet.protocol import DatagramProtocol
@@ -130,3 +131,17 @@ class ServerTests(RadiusCase):
         self.server.silent = 1
         asked = await self.tell(told(PROGRESS, 1020.0), told(PROGRESS, 1030.0))
         assert [each["Event-Timestamp"] for each in asked] == [[1020], [1030]]
+
+
+class SettingsTests:
+    def test_wrong_settings_are_refused_in_words(self) -> None:
+        server = ServerSettings(HOST, Path("secret"))
+        for changes, why in (
+            ({"servers": ()}, "servers must have one"),
+            ({"nas_identifier": ""}, "nas_identifier must not be empty"),
+            ({"tries": 0}, "tries must lie"),
+            ({"time_s": 0.0}, "time_s must be"),
+            ({"retry_after_s": 0.0}, "retry_after_s must be"),
+        ):
+            with pytest.raises(ValueError, match=why):
+                Settings(**{"servers": (server,), **changes})  # type: ignore[arg-type]
