@@ -275,18 +275,24 @@ class _Pool:
         if not self._size:
             return None
         place = _place(user, self._size) if self._predictable else self._cursor
-        for _ in range(min(self._size, len(self.lent) + 1)):
-            address = self._at(place)
-            place = (place + 1) % self._size
-            if self.is_free(address):
-                self._cursor = place
-                return address
+        for first, last in self._from(place):
+            # of numbers, as there may be thousands that are lent
+            number = next((each for each in range(first, last + 1) if each not in self.lent), None)
+            if number is not None:
+                self._cursor = (place + number + 1 - first) % self._size
+                return IPv4Address(number) if self.network.version == 4 else IPv6Address(number)
+            place += last + 1 - first
         return None
 
-    def _at(self, place: int) -> Address:
+    def _from(self, place: int) -> Iterator[Range]:
+        """The ranges from that place on, once round."""
         which = bisect_right(self._starts, place) - 1
-        number = self._ranges[which][0] + place - self._starts[which]
-        return IPv4Address(number) if self.network.version == 4 else IPv6Address(number)
+        first, last = self._ranges[which]
+        middle = first + place - self._starts[which]
+        yield middle, last
+        yield from self._ranges[which + 1 :]
+        yield from self._ranges[:which]
+        yield first, middle - 1
 
 
 def _place(user: str, size: int) -> int:
