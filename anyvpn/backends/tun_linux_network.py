@@ -19,12 +19,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from anyvpn.errors import TunUnavailable
-from anyvpn.tun.link import (
-    LONGEST_SUPER_PACKET_BYTES,
-    bound_super_packets,
-    leave_out_link_local,
-    set_address,
-)
+from anyvpn.tun.link import leave_out_link_local, set_address
 
 # From the protocol: RFC 8200, section 5
 _SMALLEST_IPV6_MTU_BYTES = 1280
@@ -67,8 +62,6 @@ def _configure(
         (index,) = netlink.link_lookup(ifname=name)
     with _naming(f"an MTU of {mtu_bytes} bytes"):
         netlink.link("set", index=index, mtu=mtu_bytes)
-    with _naming(f"super-packets of {LONGEST_SUPER_PACKET_BYTES} bytes"):
-        bound_super_packets(netlink, index)
     leave_out_link_local(netlink, index)
     for address in addresses:
         with _naming(f"the address {address}"):

@@ -18,7 +18,11 @@ LONGEST_SUPER_PACKET_BYTES = 60_000
 
 
 def bound_super_packets(netlink: IPRoute, index: int) -> None:
-    """Let the kernel hand over no longer ones. Raises: NetlinkError: an older kernel."""
+    """Let this host's own flows make no longer ones. Raises: NetlinkError: an older kernel.
+
+    Not for a gateway: what comes from elsewhere is as long as it is, and would be cut to single
+    packets rather than to shorter super-packets.
+    """
     netlink.link("set", index=index, gso_max_size=LONGEST_SUPER_PACKET_BYTES)
 
 
