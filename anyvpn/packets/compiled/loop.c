@@ -39,7 +39,7 @@ enum { DATAGRAMS_PER_CALL = 32, CALLS_PER_WAKE = 4, EVENTS_PER_WAKE = 32 };
 
 /* Ours: at a high rate a thread lets packets gather for a moment, which makes batches of them; at
  * a low one it never waits */
-enum { GATHER_NS = 50000, FEWEST_GATHERED = 4 };
+enum { GATHER_NS = 50000, FEWEST_GATHERED = 2 };
 static const double rate_memory = 0.125;
 
 enum watched { WAKE, DEVICE, SOCKET, STREAM };
