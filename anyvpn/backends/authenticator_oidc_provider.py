@@ -265,6 +265,6 @@ def _refusal(answer: HTTPAnswer, url: str) -> Exception:
         found = {}
     said = [found.get(name) for name in ("error", "error_description")]
     why = printable(": ".join(each for each in said if isinstance(each, str)))[:200]
-    if answer.status == 400 and found.get("error") == "invalid_grant":
+    if found.get("error") == "invalid_grant":
         return LoginRejected(f"the provider does not take the code: {why}")
     return BackendFailed(f"{url} answers with HTTP status {answer.status} {why}".rstrip())

