@@ -178,13 +178,9 @@ class RecordSealer:
                 covered = head + plain_bytes.to_bytes(2, "big")
                 body_bytes = plain_bytes + AEAD_NONCE_BYTES + AEAD_TAG_BYTES
                 length = body_bytes.to_bytes(2, "big")
-            append(
-                head
-                + sequence
-                + length
-                + sequence  # the explicit nonce
-                + encrypt(fixed_iv + sequence, kind + packet, sequence + covered)
-            )
+            explicit_nonce = sequence
+            body = encrypt(fixed_iv + sequence, kind + packet, sequence + covered)
+            append(b"".join((head, sequence, length, explicit_nonce, body)))
         return sealed
 
 

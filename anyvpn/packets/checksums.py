@@ -17,7 +17,7 @@ MODULUS = 0xFFFF
 
 # Ours: folding a long number in halves first is cheaper than one long division
 _FOLDS = tuple((bits, (1 << bits) - 1) for bits in (16384, 8192, 4096, 2048))
-_FEWEST_SEGMENTS_FOR_NUMPY = 3
+_FEWEST_BYTES_FOR_NUMPY = 1024
 
 
 def word_sum(data: bytes) -> int:
@@ -76,6 +76,6 @@ _numpy_segment_sums = load_numpy_segment_sums()
 
 def segment_sums(data: bytes, segment_bytes: int) -> list[int]:
     """Numbers congruent, modulo 65535, to the `word_sum` of each segment of `data`."""
-    if _numpy_segment_sums is None or len(data) < _FEWEST_SEGMENTS_FOR_NUMPY * segment_bytes:
+    if _numpy_segment_sums is None or len(data) < _FEWEST_BYTES_FOR_NUMPY:
         return plain_segment_sums(data, segment_bytes)
     return _numpy_segment_sums(data, segment_bytes)

@@ -187,6 +187,11 @@ class _DatagramSocket:
     def _receive(self, batches: dict[tuple[SocketAddress, bytes], list[bytes]]) -> None:
         receive = self.socket.recvmsg
         room = RECEIVE_BYTES_PER_WAKE
+        # Datagrams of one sender come in a row, with the same ancillary data
+        last_address: SocketAddress | None = None
+        last_ancillary: list[_Ancillary] = []
+        batch: list[bytes] = []
+        segment_bytes = 0
         for _ in range(RECEIVE_CALLS_PER_WAKE):
             try:
                 data, ancillary, _, address = receive(_LONGEST_DATAGRAM_BYTES, _ANCILLARY_BYTES)
@@ -198,14 +203,10 @@ class _DatagramSocket:
                 # Such as no memory now; the reactor would take the socket away for good
                 log.error("{socket} cannot receive: {why}", socket=self.logPrefix(), why=error)
                 return
-            segment_bytes = 0
-            local = b""
-            for level, _, value in ancillary:
-                if level == _SOL_UDP:
-                    segment_bytes = int.from_bytes(value[:2], sys.byteorder)
-                else:
-                    local = value
-            batch = batches.setdefault((address, local), [])
+            if address != last_address or ancillary != last_ancillary:
+                last_address, last_ancillary = address, ancillary
+                segment_bytes, local = _read_ancillary(ancillary)
+                batch = batches.setdefault((address, local), [])
             size = len(data)
             if 0 < segment_bytes < size:
                 batch += [data[at : at + segment_bytes] for at in range(0, size, segment_bytes)]
@@ -328,6 +329,18 @@ def _open_socket(host: str, port: int, ipv6_only: bool, tells_local: bool) -> so
         opened.close()
         raise
     return opened
+
+
+def _read_ancillary(messages: Sequence[_Ancillary]) -> tuple[int, bytes]:
+    """The size of the datagrams that came as one, 0 for a single one, and where they came to."""
+    segment_bytes = 0
+    local = b""
+    for level, _, value in messages:
+        if level == _SOL_UDP:
+            segment_bytes = int.from_bytes(value[:2], sys.byteorder)
+        else:
+            local = value
+    return segment_bytes, local
 
 
 def _ignore(path: PeerPath, datagram: bytes) -> None:

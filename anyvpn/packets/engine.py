@@ -169,18 +169,18 @@ class PythonPacketEngine:
         if not self._running:
             return
         device = self._device
-        room = BYTES_PER_WAKE
-        for _ in range(READS_PER_WAKE):
-            frames = device.read_packets(FRAMES_PER_READ)
-            if frames:
-                try:
-                    self._frames_read(frames)
-                except Exception:
-                    # The reactor would take the device away, and with it everybody's packets
-                    log.failure("Packets from {device} are lost", device=device.name)
-            room -= sum(map(len, frames))
-            if len(frames) < FRAMES_PER_READ or room <= 0:
-                return
+        frames: list[bytes] = []
+        for reads in range(1, READS_PER_WAKE + 1):
+            frames += device.read_packets(FRAMES_PER_READ)
+            is_all = len(frames) < reads * FRAMES_PER_READ
+            if is_all or sum(map(len, frames)) >= BYTES_PER_WAKE:
+                break
+        if frames:
+            try:
+                self._frames_read(frames)
+            except Exception:
+                # The reactor would take the device away, and with it everybody's packets
+                log.failure("Packets from {device} are lost", device=device.name)
 
     def _frames_read(self, frames: list[bytes]) -> None:
         packets = split_super_packets(frames, self._device.vnet_header_bytes)
@@ -215,19 +215,16 @@ class PythonPacketEngine:
         if not self._running:
             return
         now_s = self._reactor.seconds()
-        channel = self._peers.find(path)
-        records: list[bytes] = []
-        for datagram in datagrams:
-            if channel is not None and channel.holds_whole_record(datagram):
-                records.append(datagram)
-                continue
-            if records and channel is not None:
-                self._open_records(channel, records, now_s)
-                records = []
-            self._other_datagram(path, datagram, now_s)
+        start = 0
+        while start < len(datagrams):
             channel = self._peers.find(path)
-        if records and channel is not None:
-            self._open_records(channel, records, now_s)
+            end = start if channel is None else channel.end_of_records(datagrams, start)
+            if channel is not None and end > start:
+                self._open_records(channel, datagrams[start:end], now_s)
+                start = end
+            else:
+                self._other_datagram(path, datagrams[start], now_s)
+                start += 1
 
     def _other_datagram(self, path: PeerPath, datagram: bytes, now_s: float) -> None:
         """Anything but one data record from a known address."""

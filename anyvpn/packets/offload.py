@@ -54,28 +54,55 @@ def split_super_packets(frames: Sequence[bytes], header_bytes: int) -> list[byte
     if not header_bytes:
         return list(frames)
     packets: list[bytes] = []
-    for frame in frames:
+    next_frame = 0
+    count = len(frames)
+    while next_frame < count:
+        frame = frames[next_frame]
+        next_frame += 1
         if len(frame) <= header_bytes or not frame[0] & _NEEDS_CHECKSUM:
             packets.append(frame[header_bytes:])
             continue
         # hdr_len is a hint that not every sender gets right; the packet's own headers tell
         _, gso_type, _, gso_bytes, start, offset = _VNET_HEADER.unpack_from(frame)
-        packet = frame[header_bytes:]
-        if gso_type and 0 < gso_bytes < len(packet) - start:
-            packets += _split(packet, gso_type & ~_GSO_ECN, gso_bytes, start)
-        else:
-            packets.append(_complete_checksum(packet, start, offset))
+        if gso_type and 0 < gso_bytes < len(frame) - header_bytes - start:
+            packets += _split(frame[header_bytes:], gso_type & ~_GSO_ECN, gso_bytes, start)
+            continue
+        # Single segments of a flow come in a row, all alike but for what they carry
+        size, header, first = len(frame), frame[:header_bytes], next_frame - 1
+        while (
+            next_frame < count
+            and len(frames[next_frame]) == size
+            and frames[next_frame].startswith(header)
+        ):
+            next_frame += 1
+        packets += _complete_checksums(frames[first:next_frame], header_bytes, start, offset)
     return packets
 
 
-def _complete_checksum(packet: bytes, start: int, offset: int) -> bytes:
-    """Sum from `start` and fill the field in, where the pseudo-header's sum waits."""
-    field = start + offset
-    if field + 2 > len(packet):
-        return packet
-    # Never zero, which in UDP means "none"; 65535 is the same number
-    checksum = -word_sum(packet[start:]) % MODULUS or MODULUS
-    return packet[:field] + checksum.to_bytes(2, "big") + packet[field + 2 :]
+def _complete_checksums(
+    frames: Sequence[bytes], header_bytes: int, start: int, offset: int
+) -> list[bytes]:
+    """Sum each packet from `start` and fill the field in, where the pseudo-header's sum waits.
+
+    The frames have one size.
+    """
+    begin = header_bytes + start
+    field = begin + offset
+    size = len(frames[0])
+    if field + 2 > size:
+        return [frame[header_bytes:] for frame in frames]
+    sums = segment_sums(b"".join([frame[begin:] for frame in frames]), size - begin)
+    return [
+        b"".join(
+            (
+                frame[header_bytes:field],
+                # Never zero, which in UDP means "none"; 65535 is the same number
+                (-covered_sum % MODULUS or MODULUS).to_bytes(2, "big"),
+                frame[field + 2 :],
+            )
+        )
+        for frame, covered_sum in zip(frames, sums, strict=True)
+    ]
 
 
 def _split(packet: bytes, kind: int, gso_bytes: int, ip_bytes: int) -> list[bytes]:

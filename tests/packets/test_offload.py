@@ -172,6 +172,34 @@ class SplitTests(TestCase):
         self.assertEqual(naive_sum(pseudo_header(packet) + transport(packet)), 0xFFFF)
         self.assertEqual(transport(packet)[20:], transport(tcp_packet(version, payload))[20:])
 
+    @settings(max_examples=60, deadline=None)
+    @given(
+        version=st.sampled_from((4, 6)),
+        sizes=st.lists(st.sampled_from((0, 1, 7, 300, 300, 300, 301, 1400)), max_size=12),
+        with_numpy=st.booleans(),
+    )
+    def test_checksums_of_single_packets_in_a_row_are_completed(
+        self, *, version: int, sizes: list[int], with_numpy: bool
+    ) -> None:
+        wanted, frames = [], []
+        for number, size in enumerate(sizes):
+            payload, kept = bytes((number,)) * size, {"sequence": number, "ident": number}
+            wanted.append(tcp_packet(version, payload, **kept))  # type: ignore[arg-type]
+            frame = super_packet(version, payload, 0, **kept)  # type: ignore[arg-type]
+            frames.append(frame[:1] + b"\0" + frame[2:])
+        chosen = load_numpy_segment_sums() if with_numpy else None
+        with patch.object(checksums, "_numpy_segment_sums", chosen):
+            self.assertEqual(split_super_packets(frames, HEADER), wanted)
+
+    def test_single_packets_with_another_field_are_no_row(self) -> None:
+        """The field lies elsewhere in UDP; a header that does not fit leaves its packet alone."""
+        tcp = super_packet(4, bytes(300), 0)
+        tcp = tcp[:1] + b"\0" + tcp[2:]
+        beyond = tcp[:6] + (400).to_bytes(2, "little") + tcp[8:]
+        packets = split_super_packets([tcp, beyond, tcp], HEADER)
+        self.assertEqual(packets, [packets[0], beyond[HEADER:], packets[0]])
+        self.assertNotEqual(packets[0], tcp[HEADER:])
+
     def test_a_checksum_of_udp_is_never_zero(self) -> None:
         """Zero means that there is none, and IPv6 forbids that."""
         bare = split_super_packets([udp_super_packet(6, b"\0\0x", 2)], HEADER)[0]
