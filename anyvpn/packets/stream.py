@@ -97,7 +97,7 @@ class TLSStream(protocol.Protocol):
         self._secrets = secrets
         self._keeper: IRecordKeeper | None = None
         self._flushed_bytes = 0
-        self._reading = False
+        self._reading = self._more_came = False
         self._paused = False
         self._congested = False
         self._unread_answer_bytes = 0
@@ -319,11 +319,13 @@ class TLSStream(protocol.Protocol):
 
     def _read(self) -> None:
         """Deliver what there is, unless we are in the middle of it already."""
+        self._more_came = True
         if self._reading:
             return
         self._reading = True
         try:
-            while self._state is _State.OPEN and not self._paused:
+            while self._more_came and self._state is _State.OPEN and not self._paused:
+                self._more_came = False
                 data, ending = self._decrypt()
                 if self._given_back:
                     data, self._given_back = self._given_back + data, b""
@@ -332,8 +334,6 @@ class TLSStream(protocol.Protocol):
                     deliver(data)
                 if ending:
                     self._fail(ending)
-                elif not data:
-                    return
         finally:
             self._reading = False
 

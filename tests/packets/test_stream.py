@@ -322,6 +322,22 @@ class ReadTests:
         both.wire.pump()
         assert both.reader.data == [b"once", b"once"]
 
+    def test_what_comes_while_something_is_delivered_follows_it(self) -> None:
+        both = Connected()
+        delivered: list[bytes] = []
+
+        def received(data: bytes) -> None:
+            delivered.append(b"begin " + data)
+            if len(delivered) == 1:
+                both.client.send(b"second")
+                both.wire.pump()
+            delivered.append(b"end " + data)
+
+        both.reader.received = received  # type: ignore[method-assign]  # sends within
+        both.client.send(b"first")
+        both.wire.pump()
+        assert delivered == [b"begin first", b"end first", b"begin second", b"end second"]
+
     def test_paused_stream_reads_nothing(self) -> None:
         both = Connected()
         both.stream.pause_reading()
