@@ -10,7 +10,7 @@ from bench.traffic import Datagrams
 from bench.tunnel import OpenTunnel
 
 # Ours
-PACKETS_PER_S = 5_000
+PACKETS_PER_S = 20_000
 MOST_LOST_SHARE = 0.05
 """More than that is saturation, in which costs tell nothing."""
 
