@@ -71,7 +71,7 @@ def connect_anyvpn(
         address=GATEWAY_ADDRESS,
         options=(
             *("--certificate", str(certificates.user), "--sslkey", str(certificates.user_key)),
-            *("--non-inter", *options),
+            *("--non-inter", "--engine", gateway.engine, *options),
         ),
     )
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from anyvpn.packets.engines import EngineChoice
 from bench.peers.certificates import Certificates
 from bench.processes import Processes
 
@@ -12,6 +13,8 @@ class Gateway(Protocol):
     """Ours or ocserv; `server` is what clients are told ("name:port")."""
 
     server: str
+    engine: EngineChoice
+    """What our client runs with at this gateway."""
     certificates: Certificates
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from anyvpn.packets.engines import EngineChoice
 from anyvpn.testing.ocserv import NAME, PORT, Ocserv
 from bench.peers.certificates import Certificates
 from bench.processes import Processes
@@ -16,6 +17,7 @@ class OcservGateway:
     """One configuration, one set of processes at a time."""
 
     server = f"{NAME}:{PORT}"
+    engine: EngineChoice = "auto"
 
     def __init__(self, topology: Topology, directory: Path, certificates: Certificates) -> None:
         self.certificates = certificates

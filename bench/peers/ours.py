@@ -73,9 +73,14 @@ class OurGateway:
     server = f"{NAME}:{PORT}"
 
     def __init__(
-        self, topology: Topology, directory: Path, certificates: Certificates, engine: str
+        self,
+        topology: Topology,
+        directory: Path,
+        certificates: Certificates,
+        engine: EngineChoice,
     ) -> None:
         self.certificates = certificates
+        self.engine = engine
         self._topology = topology
         self._directory = directory / f"anyvpn-{engine}"
         self._directory.mkdir(parents=True)
