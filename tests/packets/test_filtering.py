@@ -31,6 +31,7 @@ def answer(port: int = 4000) -> bytes:
 
 
 class PacketFilterTests:
+    @settings(deadline=None)
     @given(st.integers(0, 2**32), st.lists(st.integers(1, 200), max_size=8))
     def test_any_batches_are_judged_as_packet_by_packet(self, seed: int, sizes: list[int]) -> None:
         rng = random.Random(seed)
@@ -50,6 +51,7 @@ class PacketFilterTests:
             ]
             assert judge.passing(packets, now_s, from_client=from_client) == expected
 
+    @settings(deadline=None)
     @given(st.binary(max_size=100), st.booleans())
     def test_any_bytes_are_judged_as_the_rules_say(self, noise: bytes, from_client: bool) -> None:
         rules = (FilterRule(True, Direction.BOTH, UDP, ports=((0, 30_000),)), ANY_UDP)
@@ -60,7 +62,7 @@ class PacketFilterTests:
             assert passes(judge, packet, 0.0, from_client=from_client) is expected
 
     @given(st.data())
-    @settings(max_examples=50)
+    @settings(max_examples=50, deadline=None)
     def test_damaged_packets_are_judged_as_the_rules_say(self, data: st.DataObject) -> None:
         rng = random.Random(data.draw(st.integers(0, 2**32)))
         rules = random_rules(rng)
@@ -74,6 +76,7 @@ class PacketFilterTests:
                 expected = reference.passes(each, 0.0, from_client=from_client)
                 assert passes(judge, each, 0.0, from_client=from_client) is expected
 
+    @settings(deadline=None)
     @given(st.lists(st.tuples(st.floats(0, 300), st.sampled_from("qao")), max_size=30))
     @example([(0, "q"), (230, "o"), (100, "a")])
     def test_a_flow_is_remembered_for_its_time_and_at_most_twice_that(
