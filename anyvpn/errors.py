@@ -18,6 +18,7 @@ AnyvpnError
     AddressesExhausted          no inner address is free
     AccessDenied                a known identity has no policy, or may have no further session
     TunUnavailable              the tun device cannot be made or configured
+    NetworkRefused              a network behind a client cannot be led to it
     BackendFailed               a server or store behind a backend did not do its work
         LoginUndecided          and what the user typed was refused by another one
     ClientError                 a client's connection cannot go on; the text says what to do
@@ -106,6 +107,10 @@ class AccessDenied(AnyvpnError):
 
 class TunUnavailable(AnyvpnError):
     """The tun device cannot be made or configured; the text says what would help."""
+
+
+class NetworkRefused(AnyvpnError):
+    """A network behind a client cannot be led to it; the text says why."""
 
 
 class BackendFailed(AnyvpnError):

@@ -7,7 +7,7 @@ docstring; anything else costs the login or the session in question only, and is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from zope.interface import Attribute, Interface
@@ -161,12 +161,23 @@ class IDescriptorDevice(ITunDevice):
         """Whoever reads the descriptor found that the device is gone."""
 
 
+class IRoutedTunDevice(ITunDevice):
+    """A gateway's tun device, to which networks behind clients can be led."""
+
+    async def set_routes(networks: Collection[Network]) -> None:
+        """Let the kernel send what is for these networks, and for no others, to the device.
+
+        Raises TunUnavailable: one that is new cannot be had, the text says which and why; then
+        none of the new ones is there.
+        """
+
+
 class ITunBackend(Interface):
     """Makes tun devices."""
 
     async def open(
         addresses: Sequence[IPv4Interface | IPv6Interface], mtu_bytes: int
-    ) -> ITunDevice:
+    ) -> IRoutedTunDevice:
         """A device that is up, with the gateway's own addresses and offloads where there are.
 
         Raises TunUnavailable, whose text says what would help.

@@ -142,6 +142,10 @@ class PolicySettings:
         default=None,
         metadata=_help("dynamic_split_exclude", "Domains whose addresses go past the tunnel"),
     )
+    client_networks: tuple[Network, ...] | None = attrs.field(
+        default=None,
+        metadata=_help("client_networks", "Networks behind the client, routed to it"),
+    )
     filters: tuple[str, ...] | None = attrs.field(
         default=None,
         metadata=_help("filters", f'Rules of which packets pass, such as "{EXAMPLE}"'),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from ipaddress import IPv6Address, IPv6Network, ip_address
 
 from anyvpn.backends.authorizer_static_attributes import Given, values_of
 from anyvpn.backends.authorizer_static_cisco import read_av_pairs
@@ -19,8 +20,7 @@ FilterLists = Mapping[str, tuple[FilterRule, ...]]
 _KEYS: Mapping[str, str] = {
     "Framed-IP-Address": "ipv4_address",
     "Framed-IPv6-Address": "ipv6_address",
-    "Framed-Route": "split_include",
-    "Framed-IPv6-Route": "split_include",
+    "Delegated-IPv6-Prefix": "client_networks",
     "Route-IPv6-Information": "split_include",
     "Session-Timeout": "session_timeout_s",
     "Idle-Timeout": "idle_timeout_s",
@@ -36,6 +36,7 @@ _KEYS: Mapping[str, str] = {
     "ASA-Simultaneous-Logins": "max_sessions_per_user",
 }
 """Those whose values give a key by themselves."""
+_IDENTIFIER_BYTES, _PREFIX_BITS = 8, 64
 _POLICY_ATTRIBUTES = ("ASA-Group-Policy", "Class")
 _CLASS = re.compile(r"OU=([^;]+);?", re.IGNORECASE)
 
@@ -64,6 +65,12 @@ def radius_values(
 
     Raises: AccessDenied: a value cannot be what it should be.
     """
+    yield from _prefixes(attributes)
+    for name, address in (
+        ("Framed-Route", "Framed-IP-Address"),
+        ("Framed-IPv6-Route", "Framed-IPv6-Address"),
+    ):
+        yield from _routes(name, attributes.get(name, ()), attributes.get(address, ()))
     yield from values_of(attributes, _KEYS)
     for name in ("Cisco-AVPair", "Filter-Id", "NAS-Filter-Rule"):
         values = attributes.get(name, ())
@@ -81,6 +88,59 @@ def radius_values(
             raise AccessDenied(f"attribute {name} cannot be filters: {error}") from None
         if rules is not None:
             yield Given(name, "filters", rules)
+
+
+def _routes(name: str, routes: _Values, addresses: _Values) -> Iterator[Given]:
+    """Routes are for the client, but for those by the user's own address: they lie behind it.
+
+    So RFC 2865 has it, which takes 0.0.0.0 for the user's address, too. With other gateways of
+    our kind that stands for nothing, so here it does not give a network away.
+    """
+    keys: dict[str, list[str]] = {"split_include": [], "client_networks": []}
+    for route in routes:
+        words = route.split()
+        is_behind = len(words) > 1 and _same_address(words[1], addresses)
+        keys["client_networks" if is_behind else "split_include"].append(route)
+    for key, values in keys.items():
+        yield from values_of({name: tuple(values)}, {name: key})
+
+
+def _same_address(text: str, addresses: _Values) -> bool:
+    try:
+        return ip_address(text) in map(ip_address, addresses)
+    except ValueError:
+        return False
+
+
+def _prefixes(attributes: Mapping[str, _Values]) -> Iterator[Given]:
+    """A whole address, or a prefix and an identifier together, as Cisco's gateways have it.
+
+    Any other prefix is the user's own network (RFC 3162), and lies behind the client.
+    """
+    name, with_identifier = "Framed-IPv6-Prefix", "Framed-Interface-Id"
+    prefixes, identifiers = attributes.get(name, ()), attributes.get(with_identifier, ())
+    if prefixes and identifiers:
+        try:
+            address = _joined(prefixes, identifiers)
+        except ValueError as error:
+            raise AccessDenied(f"attribute {with_identifier} cannot be used: {error}") from None
+        yield Given(with_identifier, "ipv6_address", address)
+        return
+    whole = tuple(each for each in prefixes if each.endswith("/128"))
+    others = tuple(each for each in prefixes if each not in whole)
+    addresses = tuple(each.removesuffix("/128") for each in whole)
+    yield from values_of({name: addresses}, {name: "ipv6_address"})
+    yield from values_of({name: others}, {name: "client_networks"})
+
+
+def _joined(prefixes: _Values, identifiers: _Values) -> IPv6Address:
+    if len(prefixes) > 1 or len(identifiers) > 1:
+        raise ValueError("there are several prefixes or identifiers")
+    prefix = IPv6Network(prefixes[0], strict=False)
+    identifier = bytes.fromhex(identifiers[0].removeprefix("0x"))
+    if prefix.prefixlen > _PREFIX_BITS or len(identifier) != _IDENTIFIER_BYTES:
+        raise ValueError(f"it has 8 bytes, behind a prefix of at most {_PREFIX_BITS} bits")
+    return prefix[int.from_bytes(identifier, "big")]
 
 
 def _listed(

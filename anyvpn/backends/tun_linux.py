@@ -2,27 +2,31 @@
 
 Everything that needs privileges happens in `open`, before the reactor runs: nothing there waits
 for the reactor. What was made goes when its descriptors are closed, so it is gone even after
-the gateway was killed, and `close` works without privileges.
+the gateway was killed, and `close` works without privileges. The exception are routes to
+networks behind clients that come and go with them.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from threading import Lock
 
 import attrs
 from twisted.internet.interfaces import IReactorFDSet
+from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from anyvpn.backends.tun_linux_forwarding import look_after_forwarding
 from anyvpn.backends.tun_linux_nat import AddressTranslation
-from anyvpn.backends.tun_linux_network import configure_device
+from anyvpn.backends.tun_linux_network import ClientRoutes, configure_device
 from anyvpn.errors import ConfigurationError
-from anyvpn.interfaces import ITunBackend
-from anyvpn.tun.descriptor import open_descriptor
+from anyvpn.interfaces import IRoutedTunDevice, ITunBackend
+from anyvpn.model.group_policy import Network
+from anyvpn.tun.descriptor import OpenedTun, open_descriptor
 from anyvpn.tun.device import LinuxTunDevice
 
 log = Logger()
@@ -104,7 +108,7 @@ class LinuxTunBackend:
 
     async def open(
         self, addresses: Sequence[IPv4Interface | IPv6Interface], mtu_bytes: int
-    ) -> LinuxTunDevice:
+    ) -> LinuxGatewayDevice:
         """A device that is up; never waits for the reactor.
 
         Raises: TunUnavailable: the text says what would help.
@@ -130,4 +134,30 @@ class LinuxTunBackend:
             nat="on" if translation else "off",
         )
         closed = None if translation is None else translation.close
-        return LinuxTunDevice(self._reactor, opened, mtu_bytes, closed)
+        return LinuxGatewayDevice(self._reactor, opened, mtu_bytes, closed, settings.routes)
+
+
+@implementer(IRoutedTunDevice)
+class LinuxGatewayDevice(LinuxTunDevice):
+    """A tun device to which networks behind clients are led, beside those that always are."""
+
+    def __init__(
+        self,
+        reactor: IReactorFDSet,
+        opened: OpenedTun,
+        mtu_bytes: int,
+        closed: Callable[[], None] | None,
+        routes: Sequence[IPv4Network | IPv6Network],
+    ) -> None:
+        super().__init__(reactor, opened, mtu_bytes, closed)
+        self._routes = ClientRoutes(opened.name, routes)
+        self._turn = Lock()
+
+    async def set_routes(self, networks: Collection[Network]) -> None:
+        """Lead these networks to the device, and no others. Raises: TunUnavailable."""
+
+        def set_alone() -> None:
+            with self._turn:
+                self._routes.set(networks)
+
+        await deferToThread(set_alone)

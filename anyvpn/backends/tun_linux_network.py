@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import (
     IPv4Interface,
     IPv4Network,
@@ -19,17 +19,21 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from anyvpn.errors import TunUnavailable
+from anyvpn.model.group_policy import Network
 from anyvpn.tun.link import leave_out_link_local, set_address
 
 # From the protocol: RFC 8200, section 5
 _SMALLEST_IPV6_MTU_BYTES = 1280
+
+_DEVICE_NEEDS = "start the gateway as root, or give it CAP_NET_ADMIN"
+_ROUTE_NEEDS = "put it into routes of [tun], or let the gateway keep CAP_NET_ADMIN"
 
 
 def configure_device(
     name: str,
     addresses: Sequence[IPv4Interface | IPv6Interface],
     mtu_bytes: int,
-    routes: Sequence[IPv4Network | IPv6Network],
+    routes: Sequence[Network],
 ) -> None:
     """Bring the device up with all of that; what fails leaves the rest to the device's end.
 
@@ -51,12 +55,70 @@ def configure_device(
         executor.submit(configure).result()
 
 
+class ClientRoutes:
+    """Routes to the device that come and go with clients. Blocking: run it in a thread.
+
+    What lies within one of the `lasting` networks, which lead to the device as long as it is
+    there, needs no route of its own.
+    """
+
+    def __init__(self, name: str, lasting: Sequence[Network]) -> None:
+        self._name = name
+        self._lasting = tuple(lasting)
+        self._routes: frozenset[Network] = frozenset()
+
+    def set(self, networks: Iterable[Network]) -> None:
+        """Have routes to these networks and to no others. Raises: TunUnavailable."""
+        wanted = frozenset(each for each in networks if not self._leads_here(each))
+        if wanted == self._routes:
+            return
+        new = sorted(wanted - self._routes, key=str)
+        with IPRoute() as netlink:
+            with _naming("its own index"):
+                found = netlink.link_lookup(ifname=self._name)
+            if not found:
+                raise TunUnavailable(f"the tun device {self._name} is gone")
+            [index] = found
+            _delete(netlink, index, self._routes - wanted)
+            self._routes &= wanted
+            _refuse_neighbours(netlink, index, new)
+            made: list[Network] = []
+            try:
+                for each in new:
+                    with _naming(f"the route to {each}", _ROUTE_NEEDS):
+                        netlink.route("add", dst=str(each), oif=index)
+                    made.append(each)
+            except TunUnavailable:
+                _delete(netlink, index, made)
+                raise
+        self._routes = wanted
+
+    def _leads_here(self, network: Network) -> bool:
+        return any(_holds(each, network) for each in self._lasting)
+
+
+def _delete(netlink: IPRoute, index: int, routes: Iterable[Network]) -> None:
+    for each in routes:
+        with suppress(NetlinkError):  # gone already is as good
+            netlink.route("del", dst=str(each), oif=index)
+
+
+def _refuse_neighbours(netlink: IPRoute, index: int, networks: Sequence[Network]) -> None:
+    """Refuse networks that overlap one on another link of this host."""
+    for taken, other, device in _addresses(netlink):
+        for network in networks:
+            if other != index and taken.network.overlaps(network):
+                raise TunUnavailable(
+                    f"{network} behind a client overlaps {taken.network}, to which {device} leads"
+                )
+
+
 def _configure(
     netlink: IPRoute,
     name: str,
     addresses: Sequence[IPv4Interface | IPv6Interface],
     mtu_bytes: int,
-    routes: Sequence[IPv4Network | IPv6Network],
+    routes: Sequence[Network],
 ) -> None:
     with _naming("its own index"):
         (index,) = netlink.link_lookup(ifname=name)
@@ -74,18 +136,17 @@ def _configure(
 
 
 @contextmanager
-def _naming(what: str) -> Iterator[None]:
-    """Say which part of the configuration the kernel refused."""
+def _naming(what: str, needs: str = _DEVICE_NEEDS) -> Iterator[None]:
+    """Say which part of the configuration the kernel refused, and what it needs."""
     try:
         yield
     except NetlinkError as error:
-        raise TunUnavailable(f"the tun device cannot have {what}: {_reason(error)}") from error
+        reason = f"not permitted; {needs}" if error.code == errno.EPERM else _reason(error)
+        raise TunUnavailable(f"the tun device cannot have {what}: {reason}") from error
 
 
 def _reason(error: NetlinkError) -> str:
     match error.code:
-        case errno.EPERM:
-            return "not permitted; start the gateway as root, or give it CAP_NET_ADMIN"
         case errno.EACCES | errno.EOPNOTSUPP | errno.EAFNOSUPPORT:
             return (
                 "this host has IPv6 switched off; set net.ipv6.conf.all.disable_ipv6 and "
@@ -102,6 +163,22 @@ def _refuse_clashes(netlink: IPRoute, addresses: Sequence[IPv4Interface | IPv6In
 
     A network inside a wider one of another device is left to the operator: proxies want it.
     """
+    for taken, _, device in _addresses(netlink):
+        for address in addresses:
+            if address.ip == taken.ip:
+                raise TunUnavailable(
+                    f"{address.ip} is already an address of {device}: is another gateway "
+                    "running? If not, choose another pool"
+                )
+            if _holds(address.network, taken.network):
+                raise TunUnavailable(
+                    f"the pool {address.network} overlaps {taken.network}, to which {device} "
+                    f"leads: choose another pool"
+                )
+
+
+def _addresses(netlink: IPRoute) -> Iterator[tuple[IPv4Interface | IPv6Interface, int, str]]:
+    """Every address of the host, with the index and the name of its device."""
     names = {each["index"]: each.get("IFLA_IFNAME") for each in netlink.get_links()}
     for existing in netlink.get_addr():
         # On a point-to-point link IFA_ADDRESS is the peer's, IFA_LOCAL ours
@@ -109,23 +186,12 @@ def _refuse_clashes(netlink: IPRoute, addresses: Sequence[IPv4Interface | IPv6In
         if not text:
             continue
         taken = ip_interface(f"{text}/{existing['prefixlen']}")
-        if taken.is_link_local:
-            continue
-        device = names.get(existing["index"], "another device")
-        for address in addresses:
-            if address.ip == taken.ip:
-                raise TunUnavailable(
-                    f"{address.ip} is already an address of {device}: is another gateway "
-                    "running? If not, choose another pool"
-                )
-            if _swallows(address.network, taken.network):
-                raise TunUnavailable(
-                    f"the pool {address.network} overlaps {taken.network}, to which {device} "
-                    f"leads: choose another pool"
-                )
+        if not taken.is_link_local:
+            index = existing["index"]
+            yield taken, index, names.get(index) or "another device"
 
 
-def _swallows(ours: IPv4Network | IPv6Network, theirs: IPv4Network | IPv6Network) -> bool:
-    if isinstance(ours, IPv4Network):
-        return isinstance(theirs, IPv4Network) and theirs.subnet_of(ours)
-    return isinstance(theirs, IPv6Network) and theirs.subnet_of(ours)
+def _holds(wide: Network, narrow: Network) -> bool:
+    if isinstance(wide, IPv4Network):
+        return isinstance(narrow, IPv4Network) and narrow.subnet_of(wide)
+    return isinstance(narrow, IPv6Network) and narrow.subnet_of(wide)

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from anyvpn.dtls.hello_cookies import HelloCookies
 from anyvpn.gateway.admission import Admission
 from anyvpn.gateway.authentication import LoginDesk
+from anyvpn.gateway.client_networks import ClientNetworks
 from anyvpn.gateway.datagram_door import DatagramDoor
 from anyvpn.gateway.front_door import Desks, FrontDoor
 from anyvpn.gateway.sessions import SessionRegistry
@@ -23,7 +24,7 @@ from anyvpn.gateway.timers import Timers
 from anyvpn.gateway.tls_contexts import ServerContexts
 from anyvpn.gateway.tunnel import TunnelParts
 from anyvpn.gateway.tunnels import TunnelDesk
-from anyvpn.interfaces import IEventListener, IPacketEngine
+from anyvpn.interfaces import IEventListener, IPacketEngine, IRoutedTunDevice
 from anyvpn.model.channels import MAPPED_IPV4, PeerPath
 from anyvpn.model.events import Event, EventKind
 from anyvpn.model.session import EndReason
@@ -55,8 +56,9 @@ class Gateway:
         settings: GatewaySettings,
         contexts: ServerContexts,
         engine: IPacketEngine,
-        datagrams: Datagrams,
         *,
+        datagrams: Datagrams,
+        device: IRoutedTunDevice,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._reactor = reactor
@@ -66,10 +68,12 @@ class Gateway:
         self._all_gone: Deferred[None] | None = None
         self._admission = Admission(settings.limits, reactor.seconds)
         timers = Timers(reactor)
+        self._networks = ClientNetworks(device, settings.addresses)
         self._registry = SessionRegistry(
             timers,
             store=settings.sessions,
             addresses=settings.addresses,
+            networks=self._networks,
             tell=self.tell,
             random=random,
             token_time_s=settings.limits.token_time_s,
@@ -88,7 +92,7 @@ class Gateway:
             tell=self.tell,
             random=random,
         )
-        self._tunnels = TunnelDesk(parts, settings.dtls, contexts.certificate_hash)
+        self._tunnels = TunnelDesk(parts, settings.dtls, self._networks, contexts.certificate_hash)
         self._desks = Desks(settings, self._logins, self._tunnels, self._registry, self.tell)
 
     def factory(self) -> Factory:
@@ -105,6 +109,7 @@ class Gateway:
         """Tell the clients and let go of them, each as the configuration has it."""
         self._logins.stop()
         self._tunnels.stop()
+        self._networks.stop()
         if self._settings.shutdown is ShutdownBehaviour.DISCONNECT:
             for session in self._registry.all():
                 self._registry.end(session, EndReason.GATEWAY_STOPPED)

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from anyvpn.errors import AccessDenied, AddressesExhausted
+from anyvpn.gateway.client_networks import ClientNetworks
 from anyvpn.gateway.session import Session, SessionTunnel, taken_up
 from anyvpn.gateway.timers import Timers
 from anyvpn.interfaces import IAddressAllocator, ISessionStore
@@ -54,6 +55,7 @@ class SessionRegistry:
         *,
         store: ISessionStore,
         addresses: IAddressAllocator,
+        networks: ClientNetworks,
         tell: Callable[[Event], None],
         random: Callable[[int], bytes],
         token_time_s: float,
@@ -62,6 +64,7 @@ class SessionRegistry:
         self._timers = timers
         self._store = store
         self._addresses = addresses
+        self._networks = networks
         self._tell = tell
         self._random = random
         self._token_time_s = token_time_s
@@ -215,6 +218,7 @@ class SessionRegistry:
         self._in_background(self._store.remove(record.token_digest), "removing")
         if record.lease is not None:
             self._in_background(self._addresses.release(record.lease), "releasing")
+        self._networks.release(session)
         self._tell_ended(session, reason, self._timers.seconds())
 
     def _tell_ended(self, session: Session, reason: EndReason, at_s: float) -> None:

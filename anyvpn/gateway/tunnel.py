@@ -113,9 +113,10 @@ class Tunnel:
         # A client that comes back, or takes new keys, is as idle as it was
         self._data_at_s = parts.timers.seconds() - session.idle_s
         tunnel_id = session.tunnel_id
-        filters = session.record.policy.filters
+        policy = session.record.policy
         parts.engine.attach(
-            tunnel_id, settings.lease, (), settings.mtu_bytes, self, filters=filters
+            *(tunnel_id, settings.lease, policy.client_networks, settings.mtu_bytes, self),
+            filters=policy.filters,
         )
         if self._dtls is not None:
             parts.door.expect(self._dtls.identifier, self, self._peer)
@@ -350,7 +351,8 @@ class Tunnel:
         )
 
     def _description(self, settings: TunnelSettings) -> str:
-        addresses = " ".join(str(each) for each in settings.lease.addresses)
+        networks = self._session.record.policy.client_networks
+        addresses = " ".join(map(str, (*settings.lease.addresses, *networks)))
         dtls = "off" if settings.dtls is None else settings.dtls.suite
         tls = f"{self._stream.protocol_version()} {self._stream.cipher_name()}"
         return f"{addresses} MTU {settings.mtu_bytes} {tls} DTLS {dtls}"

@@ -9,7 +9,14 @@ from ipaddress import ip_address
 from math import isinf
 
 from anyvpn.dtls.suites import Mode
-from anyvpn.errors import AddressesExhausted, BackendFailed, PeerError
+from anyvpn.errors import (
+    AddressesExhausted,
+    BackendFailed,
+    NetworkRefused,
+    PeerError,
+    TunUnavailable,
+)
+from anyvpn.gateway.client_networks import ClientNetworks
 from anyvpn.gateway.http_connection import Response
 from anyvpn.gateway.session import Session
 from anyvpn.gateway.settings import DTLSSettings
@@ -33,10 +40,15 @@ class TunnelDesk:
     """Answers CONNECT."""
 
     def __init__(
-        self, parts: TunnelParts, dtls: DTLSSettings, certificate_hash: Callable[[str], str]
+        self,
+        parts: TunnelParts,
+        dtls: DTLSSettings,
+        networks: ClientNetworks,
+        certificate_hash: Callable[[str], str],
     ) -> None:
         self._parts = parts
         self._dtls = dtls
+        self._networks = networks
         self._certificate_hash = certificate_hash
         self._stopped = False
 
@@ -83,6 +95,11 @@ class TunnelDesk:
         if told is None:
             why = "the session's addresses are of another IP version"
             return self._refuse(peer, 503, why, why, session)
+        try:
+            await self._networks.take(session, peer)
+        except (NetworkRefused, TunUnavailable) as error:
+            why = "a network behind this client cannot be led to it"
+            return self._refuse(peer, 503, str(error), why, session)
         if self._stopped:
             return self._refuse(peer, 503, "the gateway stops", "please try again later", session)
         if isinstance(session.record.state, Ended):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from types import MappingProxyType
@@ -29,6 +29,7 @@ COMPRESSIONS = ("oc-lz4", "lzs", "deflate")
 LONGEST_TIME_S = 10 * 365 * 24 * 3600.0
 SMALLEST_MTU_BYTES = 576
 LARGEST_MTU_BYTES = 9000
+MOST_CLIENT_NETWORKS = 100
 
 
 def check_proxy(proxy: Mapping[str, str]) -> None:
@@ -36,6 +37,15 @@ def check_proxy(proxy: Mapping[str, str]) -> None:
     for name in proxy:
         if name not in PROXY_SETTINGS:
             raise ValueError(f"proxy: {name!r} is not one of {', '.join(PROXY_SETTINGS)}")
+
+
+def check_client_networks(networks: Sequence[Network]) -> None:
+    """Raises ValueError: there are too many, or one that can be behind nobody."""
+    if len(networks) > MOST_CLIENT_NETWORKS:
+        raise ValueError(f"client_networks: more than {MOST_CLIENT_NETWORKS} are too many")
+    for each in networks:
+        if not each.prefixlen or each.is_multicast or each.is_loopback or each.is_link_local:
+            raise ValueError(f"client_networks: {each} cannot lie behind a client")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +56,9 @@ class GroupPolicy:
     bounds the outer link; 0 leaves it to client and path. No `split_include` at all sends
     everything through the tunnel. `address_pools` names pools of the address allocator, all
     of them when empty; `ipv4_address` and `ipv6_address` are wanted before any of a pool.
-    `proxy` maps names of PROXY_SETTINGS to what browsers are told. `filters` say which packets
-    pass, all of them without any rule (packet_filter.py).
+    `client_networks` lie behind the client, which may send from them and is sent what is for
+    them. `proxy` maps names of PROXY_SETTINGS to what browsers are told. `filters` say which
+    packets pass, all of them without any rule (packet_filter.py).
     """
 
     name: str = "default"
@@ -76,6 +87,7 @@ class GroupPolicy:
     session_timeout_s: float = 0.0
     disconnected_timeout_s: float = 1800.0
     max_sessions_per_user: int = 0
+    client_networks: tuple[Network, ...] = ()
     proxy: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
     dynamic_split_include: tuple[str, ...] = ()
     dynamic_split_exclude: tuple[str, ...] = ()
@@ -105,6 +117,7 @@ class GroupPolicy:
                     f"compression: {encoding!r} is not one of {', '.join(COMPRESSIONS)}"
                 )
         check_proxy(self.proxy)
+        check_client_networks(self.client_networks)
         check_rules(self.filters)
 
 

@@ -38,6 +38,7 @@ def check(draft: Draft, reactor: Reactor) -> Iterator[Problem]:
     yield from _named_profiles_exist(draft)
     yield from _named_policies_exist(draft)
     yield from _named_pools_exist(draft)
+    yield from _client_networks_lie_elsewhere(draft)
 
 
 def listen_addresses(
@@ -223,19 +224,36 @@ def _named_pools_exist(draft: Draft) -> Iterator[Problem]:
     said = set()
     for policy_name, policy in resolved().items():
         for name in policy.address_pools if isinstance(policy, GroupPolicy) else ():
-            path = _where_set(draft, policy_name)
+            path = _where_set(draft, policy_name, "address_pools")
             if name not in names and (path, name) not in said:
                 said.add((path, name))
                 yield Problem(path, f'there is no pool "{name}"; {did_you_mean(name, names)}')
 
 
-def _where_set(draft: Draft, policy_name: str) -> KeyPath:
-    """The line that gives a policy its pools, which may stand in one that it is based on."""
+def _client_networks_lie_elsewhere(draft: Draft) -> Iterator[Problem]:
+    resolved = _setting(draft.backend("authorizer"), "resolved")
+    pools = _setting(draft.backend("addresses"), "pools")
+    if not callable(resolved) or not isinstance(pools, tuple):
+        return
+    said = set()
+    for policy_name, policy in resolved().items():
+        for network in policy.client_networks if isinstance(policy, GroupPolicy) else ():
+            path = _where_set(draft, policy_name, "client_networks")
+            for pool in pools:
+                if network.overlaps(pool.network) and (path, network) not in said:
+                    said.add((path, network))
+                    yield Problem(
+                        path, f"{network} overlaps {pool.network}, which is lent to clients"
+                    )
+
+
+def _where_set(draft: Draft, policy_name: str, key: str) -> KeyPath:
+    """The line that gives a policy this key, which may stand in one that it is based on."""
     policies = _setting(draft.backend("authorizer"), "policies")
     name = policy_name
     if isinstance(policies, Mapping):
         for _ in policies:
-            path: KeyPath = ("authorizer", "policies", name, "address_pools")
+            path: KeyPath = ("authorizer", "policies", name, key)
             if draft.document.positions.knows(path):
                 return path
             name = getattr(policies.get(name), "based_on", "")

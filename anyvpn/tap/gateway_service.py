@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 
 from anyvpn.errors import AnyvpnError, StartUpFailed
 from anyvpn.gateway.gateway import Gateway
-from anyvpn.interfaces import ITunDevice
+from anyvpn.interfaces import IRoutedTunDevice
 from anyvpn.packets.datagrams import DatagramSockets
 from anyvpn.packets.engine import PythonPacketEngine
 from anyvpn.tap.config_build import LoadedGateway
@@ -65,7 +65,7 @@ class GatewayService(MultiService):
         self._reactor = reactor
         self._loaded = loaded
         self._output = output
-        self._device: ITunDevice | None = None
+        self._device: IRoutedTunDevice | None = None
         self._datagrams: DatagramSockets | None = None
         self._engine: PythonPacketEngine | None = None
         self._gateway: Gateway | None = None
@@ -130,7 +130,12 @@ class GatewayService(MultiService):
         )
         self._engine = loaded.engine(self._reactor, self._device, self._datagrams)
         self._gateway = Gateway(
-            self._reactor, settings, loaded.contexts, self._engine, self._datagrams
+            self._reactor,
+            settings,
+            loaded.contexts,
+            self._engine,
+            datagrams=self._datagrams,
+            device=self._device,
         )
         self._ports = listen_on(self._reactor, loaded.listen, self._gateway.factory())
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from ipaddress import IPv4Interface, IPv6Interface
 
 from zope.interface import implementer
 
-from anyvpn.interfaces import IAdapter, IAdapterBackend, ITunBackend, ITunDevice
+from anyvpn.errors import TunUnavailable
+from anyvpn.interfaces import IAdapter, IAdapterBackend, IRoutedTunDevice, ITunBackend
 from anyvpn.model.adapter import AdapterSettings
+from anyvpn.model.group_policy import Network
 
 
-@implementer(ITunDevice)
+@implementer(IRoutedTunDevice)
 class MemoryTun:
     """Plain packets, without offloads. `written` holds what came from clients.
 
-    `refuse_writes` lets it refuse everything, as a device that is gone does.
+    `refuse_writes` lets it refuse everything, as a device that is gone does; `refused_routes` are
+    networks that it cannot have. `routes` are those that lead to it.
     """
 
     def __init__(self, name: str = "memory0", mtu_bytes: int = 1500) -> None:
@@ -24,6 +27,8 @@ class MemoryTun:
         self.vnet_header_bytes = 0
         self.written: list[bytes] = []
         self.refuse_writes = False
+        self.routes: frozenset[Network] = frozenset()
+        self.refused_routes: frozenset[Network] = frozenset()
         self._waiting: list[bytes] = []
         self._packets_ready: Callable[[], None] | None = None
         self._closed = False
@@ -52,10 +57,18 @@ class MemoryTun:
         self.written += taken
         return 0
 
+    async def set_routes(self, networks: Collection[Network]) -> None:
+        """Keep them in `routes`. Raises: TunUnavailable: one is among `refused_routes`."""
+        self.routes &= frozenset(networks)
+        for each in sorted(self.refused_routes.intersection(networks), key=str):
+            raise TunUnavailable(f"{each} is refused")
+        self.routes = frozenset(networks)
+
     async def close(self) -> None:
         """Read nothing and refuse everything from now on."""
         self._closed = True
         self._waiting = []
+        self.routes = frozenset()
 
     def _announce(self) -> None:
         waiting = -1

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Coroutine, Sequence
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv4Network
 from typing import TYPE_CHECKING, TypeVar
 
 from zope.interface.verify import verifyObject
 
-from anyvpn.interfaces import ITunBackend, ITunDevice
+from anyvpn.interfaces import IRoutedTunDevice, ITunBackend
+from anyvpn.model.group_policy import Network
 
 if TYPE_CHECKING:
     from unittest import TestCase as _Case
@@ -22,6 +23,11 @@ Result = TypeVar("Result")
 GATEWAY = IPv4Interface("10.99.0.1/24")
 CLIENT = IPv4Interface("10.99.0.7/24")
 MTU_BYTES = 1400
+NETWORKS: tuple[Network, ...] = (
+    IPv4Network("10.98.0.0/16"),
+    IPv4Network("10.97.1.0/24"),
+    IPv4Network("10.97.2.3/32"),
+)
 
 
 def run_at_once(coroutine: Coroutine[object, object, Result]) -> Result:
@@ -51,24 +57,28 @@ class TunContract(_Case):
         """The backend under test."""
         raise NotImplementedError
 
-    def inject_from_kernel(self, device: ITunDevice, packets: Sequence[bytes]) -> None:
+    def inject_from_kernel(self, device: IRoutedTunDevice, packets: Sequence[bytes]) -> None:
         """Let the other side of the device send these IP packets, to clients."""
         raise NotImplementedError
 
-    def packets_to_kernel(self, device: ITunDevice) -> list[bytes]:
+    def packets_to_kernel(self, device: IRoutedTunDevice) -> list[bytes]:
         """The IP packets that the other side of the device received so far, from clients."""
         raise NotImplementedError
 
-    def let_events_happen(self, device: ITunDevice) -> None:
+    def routes_to(self, device: IRoutedTunDevice) -> set[Network]:
+        """The networks behind clients that lead to the device now."""
+        raise NotImplementedError
+
+    def let_events_happen(self, device: IRoutedTunDevice) -> None:
         """Run the reactor once, if the device needs one."""
 
-    def open_device(self) -> ITunDevice:
+    def open_device(self) -> IRoutedTunDevice:
         """A device that the test's end closes."""
         device = run_at_once(self.make_backend().open((GATEWAY,), MTU_BYTES))
         self.addCleanup(lambda: run_at_once(device.close()))
         return device
 
-    def framed(self, device: ITunDevice, packets: Sequence[bytes]) -> list[bytes]:
+    def framed(self, device: IRoutedTunDevice, packets: Sequence[bytes]) -> list[bytes]:
         """Packets behind headers that say nothing."""
         return [bytes(device.vnet_header_bytes) + packet for packet in packets]
 
@@ -80,7 +90,7 @@ class TunContract(_Case):
         """Packets that differ."""
         return [udp_packet(CLIENT, GATEWAY, b"from client %d" % number) for number in range(count)]
 
-    def read_all(self, device: ITunDevice) -> list[bytes]:
+    def read_all(self, device: IRoutedTunDevice) -> list[bytes]:
         """Every packet that waits, without its header; those of other families left out."""
         frames = device.read_packets(1000)
         packets = [frame[device.vnet_header_bytes :] for frame in frames]
@@ -88,7 +98,7 @@ class TunContract(_Case):
 
     def test_it_keeps_to_the_interfaces(self) -> None:
         self.assertTrue(verifyObject(ITunBackend, self.make_backend()))
-        self.assertTrue(verifyObject(ITunDevice, self.open_device()))
+        self.assertTrue(verifyObject(IRoutedTunDevice, self.open_device()))
 
     def test_a_device_says_what_it_is(self) -> None:
         device = self.open_device()
@@ -136,6 +146,18 @@ class TunContract(_Case):
         packets = self.from_clients(2)
         self.assertEqual(device.write_packets(iter(self.framed(device, packets))), 0)
         self.assertEqual(self.packets_to_kernel(device), packets)
+
+    def test_networks_lead_to_the_device_until_others_do(self) -> None:
+        device = self.open_device()
+        self.assertEqual(self.routes_to(device), set())
+        for networks in (NETWORKS[:2], NETWORKS[:2], NETWORKS[1:], ()):
+            run_at_once(device.set_routes(networks))
+            self.assertEqual(self.routes_to(device), set(networks))
+
+    def test_any_collection_of_networks_will_do(self) -> None:
+        device = self.open_device()
+        run_at_once(device.set_routes(dict.fromkeys(NETWORKS)))
+        self.assertEqual(self.routes_to(device), set(NETWORKS))
 
     def test_a_closed_device_reads_nothing_and_refuses_everything(self) -> None:
         device = self.open_device()

@@ -133,6 +133,7 @@ class InheritanceTests(unittest.TestCase):
             "split_exclude": (ip_network("10.1.0.0/16"),),
             "compression": ("lzs",),
             "proxy": {"MSIE-Proxy-Server": "proxy.example:3128"},
+            "client_networks": (ip_network("10.5.0.0/16"),),
             "filters": ("allow tcp 10.0.0.0/8 port 443",),
         }
         names = [each.name for each in fields(GroupPolicy) if each.name != "name"]
@@ -322,6 +323,44 @@ class RADIUSTests(unittest.TestCase):
             banner="Hello",
         )
 
+    def test_a_route_by_the_user_s_own_address_lies_behind_it(self) -> None:
+        given = {
+            "Framed-IP-Address": ("10.77.0.9",),
+            "Framed-IPv6-Address": ("fd77::9",),
+            "Framed-Route": ("10.5.0.0/16 10.77.0.9 1", "10.1.0.0/16", "10.2.0.0/16 10.77.0.1"),
+            "Framed-IPv6-Route": ("fd05::/48 fd77:0::9", "fd01::/48 ::"),
+            "Delegated-IPv6-Prefix": ("fd06::/48",),
+        }
+        policy = self.authorize(Settings(), given)
+        behind = ("10.5.0.0/16", "fd05::/48", "fd06::/48")
+        assert set(policy.client_networks) == set(map(ip_network, behind))
+        include = ("10.1.0.0/16", "10.2.0.0/16", "fd01::/48")
+        assert policy.split_include == tuple(map(ip_network, include))
+        del given["Framed-IP-Address"]
+        assert ip_network("10.5.0.0/16") in self.authorize(Settings(), given).split_include
+
+    def test_a_prefix_is_an_address_when_it_is_whole(self) -> None:
+        identifier = "0x" + bytes((0, 1, 0, 2, 0, 3, 0, 4)).hex()
+        for given, address, networks in (
+            ({"Framed-IPv6-Prefix": ("fd77::9/128",)}, "fd77::9", ()),
+            (
+                {"Framed-IPv6-Prefix": ("fd77::/64",), "Framed-Interface-Id": (identifier,)},
+                "fd77::1:2:3:4",
+                (),
+            ),
+            (
+                {
+                    "Framed-IPv6-Prefix": ("fd07::/64", "fd77::9/128"),
+                    "Framed-IPv6-Address": ("fd77::8",),
+                },
+                "fd77::8",
+                ("fd07::/64",),
+            ),
+        ):
+            policy = self.authorize(Settings(), given)
+            assert policy.ipv6_address == ip_address(address)
+            assert policy.client_networks == tuple(map(ip_network, networks))
+
     def test_addresses_that_are_left_to_us_are_none(self) -> None:
         for text in ("255.255.255.254", "255.255.255.255"):
             assert self.authorize(Settings(), {"Framed-IP-Address": (text,)}).ipv4_address is None
@@ -350,9 +389,19 @@ class RADIUSTests(unittest.TestCase):
             ("Session-Timeout", "-1"),
             ("Session-Timeout", "nan"),
             ("MS-Primary-DNS-Server", "dns.example.com"),
+            ("Framed-IPv6-Prefix", "fd00::/129"),
+            ("Delegated-IPv6-Prefix", "::/0"),
+            ("Delegated-IPv6-Prefix", "0x00"),
         ):
             with pytest.raises(AccessDenied):
                 self.authorize(Settings(), {name: (text,)})
+        for given in (
+            {"Framed-IPv6-Prefix": ("fd00::/64", "fd01::/64"), "Framed-Interface-Id": ("0x01",)},
+            {"Framed-IPv6-Prefix": ("fd00::1/128", "fd00::2/128")},
+            {"Framed-IPv6-Prefix": ("fd00::/72",), "Framed-Interface-Id": ("0x" + "00" * 8,)},
+        ):
+            with pytest.raises(AccessDenied, match="attribute Framed-I"):
+                self.authorize(Settings(), given)
         with pytest.raises(AccessDenied, match="there are 2 values"):
             self.authorize(Settings(), {"Session-Timeout": ("1", "2")})
 

@@ -288,7 +288,8 @@ class GatewayCase(SynchronousTestCase):
             settings,
             contexts(client_certificates=self.client_certificates),
             self.engine,
-            self.datagrams,
+            datagrams=self.datagrams,
+            device=self.device,
             random=self._random,
         )
         completed(self.gateway.start())

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from anyvpn.backends.sessions_memory import MemorySessions
 from anyvpn.gateway.admission import Admission
 from anyvpn.gateway.authentication import LoginDesk
+from anyvpn.gateway.client_networks import ClientNetworks
 from anyvpn.gateway.login_exchange import LoginAnswer, LoginPost
 from anyvpn.gateway.sessions import SessionRegistry
 from anyvpn.gateway.settings import GatewaySettings, Limits, ProfileBinding
@@ -30,6 +31,7 @@ from anyvpn.model.authentication import (
     Step,
 )
 from anyvpn.model.events import EventKind
+from anyvpn.testing.memory_tun import MemoryTun
 from anyvpn.wire.authentication import read_gateway_message
 from anyvpn.wire.cookies import LOGIN_COOKIE, SESSION_COOKIE, read_set_cookie
 from tests.gateway.backends_in_memory import (
@@ -229,6 +231,7 @@ class LoginDeskCase(SynchronousTestCase):
             Timers(self.clock),
             store=self.store,
             addresses=settings.addresses,
+            networks=ClientNetworks(MemoryTun(), settings.addresses),
             tell=self.listener.event_happened,
             random=random,
             token_time_s=settings.limits.token_time_s,

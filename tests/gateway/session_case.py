@@ -15,6 +15,7 @@ from anyvpn.backends.addresses_pool import AddressPools, PoolSettings
 from anyvpn.backends.addresses_pool import Settings as PoolsSettings
 from anyvpn.backends.sessions_memory import MemorySessions
 from anyvpn.errors import BackendFailed
+from anyvpn.gateway.client_networks import ClientNetworks
 from anyvpn.gateway.session import Session
 from anyvpn.gateway.sessions import SessionRegistry
 from anyvpn.gateway.timers import Timers
@@ -23,6 +24,7 @@ from anyvpn.model.events import Counters, Event, EventKind
 from anyvpn.model.group_policy import GroupPolicy
 from anyvpn.model.session import Ended, EndReason, SessionRecord
 from anyvpn.model.tunnel_settings import Lease
+from anyvpn.testing.memory_tun import MemoryTun
 from anyvpn.testing.outcomes import completed
 from tests.dtls.joined import counting_random
 
@@ -154,6 +156,7 @@ class SessionsCase(TestCase):
             Timers(self.clock),
             store=self.store,
             addresses=self.addresses,
+            networks=ClientNetworks(MemoryTun(), self.addresses),
             tell=self.events.append,
             random=lambda size: self.random(size),
             token_time_s=TOKEN_TIME_S,

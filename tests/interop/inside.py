@@ -25,6 +25,11 @@ class Inside(Namespace):
         self.add_route("default", "via", "10.20.0.1")
         self.add_route("default", "via", "fd20::1")
 
+    def close(self) -> None:
+        """Take the cable away at once: the next one has the same name."""
+        self.run("ip", "link", "delete", "lan", may_fail=True)
+        super().close()
+
 
 def tcp_opens(sender: Namespace, source: str, receiver: Namespace, address: str, port: int) -> bool:
     """Whether a TCP connection comes about, with bytes in both directions."""
@@ -50,6 +55,12 @@ def tcp_opens(sender: Namespace, source: str, receiver: Namespace, address: str,
             accepted.sendall(b"answer")
             assert connecting.recv(100) == b"answer"
         return True
+
+
+def pings(namespace: Namespace, address: str) -> bool:
+    """Whether one ping is answered at once."""
+    output = namespace.run("ping", "-n", "-c", "1", "-W", "0.5", address, may_fail=True)
+    return "1 received" in output
 
 
 class UDPEnds:

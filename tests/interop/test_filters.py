@@ -11,7 +11,6 @@ from contextlib import closing
 import pytest
 
 from anyvpn.testing.freeradius import SECRET, FreeRadius
-from anyvpn.testing.namespaces import Namespace
 from anyvpn.testing.openconnect import OpenConnect
 from tests.interop.gateway import PASSWORD
 from tests.interop.inside import (
@@ -21,6 +20,7 @@ from tests.interop.inside import (
     OTHER_ADDRESS,
     Inside,
     UDPEnds,
+    pings,
     tcp_opens,
 )
 from tests.interop.network import Network
@@ -105,12 +105,6 @@ def connect(site: Site, profile: str, user: str = "alice") -> OpenConnect:
     for each in NETWORKS:
         client.namespace.add_route(each, "dev", client.device)
     return client
-
-
-def pings(namespace: Namespace, address: str) -> bool:
-    """Whether one ping is answered at once."""
-    output = namespace.run("ping", "-n", "-c", "1", "-W", "0.5", address, may_fail=True)
-    return "1 received" in output
 
 
 def dropped(site: Site, client: OpenConnect) -> int:

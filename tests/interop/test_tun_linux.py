@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import json
 import os
 import select
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from ipaddress import IPv4Network, ip_interface
+from ipaddress import IPv4Network, ip_interface, ip_network
 from pathlib import Path
 from unittest import TestCase
+from unittest.mock import patch
 
 import pytest
+from twisted.internet.defer import Deferred, execute
 from twisted.internet.testing import MemoryReactor
 from twisted.logger import capturedLogs
 
-from anyvpn.backends.tun_linux import Settings, build
+from anyvpn.backends.tun_linux import LinuxGatewayDevice, Settings, build
 from anyvpn.errors import TunUnavailable
-from anyvpn.interfaces import ITunBackend, ITunDevice
+from anyvpn.interfaces import IRoutedTunDevice, ITunBackend
+from anyvpn.model.group_policy import Network
 from anyvpn.packets.offload import merge_segments, split_super_packets
 from anyvpn.testing.namespaces import CLONE_NEWNET, Namespace
-from anyvpn.testing.tun_contract import MTU_BYTES, TunContract, run_at_once
+from anyvpn.testing.tun_contract import GATEWAY, MTU_BYTES, TunContract, run_at_once
 from anyvpn.tun.device import LinuxTunDevice, adopt
 
 pytestmark = pytest.mark.interop
@@ -51,6 +56,12 @@ def inside(namespace: Namespace) -> Iterator[None]:
         os.close(other)
 
 
+def in_a_thread(work: Callable[[], None]) -> Deferred[None]:
+    """Wait for work that a thread does, in the namespace of this one."""
+    with ThreadPoolExecutor(1) as executor:
+        return execute(executor.submit(work).result)
+
+
 class NamespaceTestCase(TestCase):
     """Each test in a network namespace of its own."""
 
@@ -60,10 +71,14 @@ class NamespaceTestCase(TestCase):
         entered = inside(self.namespace)
         entered.__enter__()
         self.addCleanup(entered.__exit__, None, None, None)
+        # Without a reactor nobody would wait for a thread of its own
+        waiting = patch("anyvpn.backends.tun_linux.deferToThread", in_a_thread)
+        waiting.start()
+        self.addCleanup(waiting.stop)
 
     def open_with(
         self, settings: Settings, *addresses: str, mtu_bytes: int = MTU_BYTES
-    ) -> LinuxTunDevice:
+    ) -> LinuxGatewayDevice:
         backend = build(settings, MemoryReactor())
         device = run_at_once(backend.open([ip_interface(each) for each in addresses], mtu_bytes))
         self.addCleanup(lambda: run_at_once(device.close()))
@@ -78,7 +93,7 @@ class DeviceTests(NamespaceTestCase, TunContract):
     def make_backend(self) -> ITunBackend:
         return build(self.settings, MemoryReactor())
 
-    def open_device(self) -> ITunDevice:
+    def open_device(self) -> IRoutedTunDevice:
         device = super().open_device()
         kind = socket.SOCK_DGRAM
         self.listener = socket.socket(socket.AF_PACKET, kind, socket.htons(ETH_P_ALL))
@@ -87,12 +102,12 @@ class DeviceTests(NamespaceTestCase, TunContract):
         self.listener.settimeout(0.2)
         return device
 
-    def inject_from_kernel(self, device: ITunDevice, packets: Sequence[bytes]) -> None:
+    def inject_from_kernel(self, device: IRoutedTunDevice, packets: Sequence[bytes]) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as sender:
             for packet in packets:
                 sender.sendto(packet, (socket.inet_ntoa(packet[16:20]), 0))
 
-    def packets_to_kernel(self, device: ITunDevice) -> list[bytes]:
+    def packets_to_kernel(self, device: IRoutedTunDevice) -> list[bytes]:
         packets: list[bytes] = []
         try:
             while True:
@@ -102,7 +117,12 @@ class DeviceTests(NamespaceTestCase, TunContract):
         except TimeoutError:
             return packets
 
-    def let_events_happen(self, device: ITunDevice) -> None:
+    def routes_to(self, device: IRoutedTunDevice) -> set[Network]:
+        shown = self.namespace.run("ip", "-j", "route", "show", "dev", device.name)
+        found = {ip_network(each["dst"]) for each in json.loads(shown)}
+        return found - {GATEWAY.network}
+
+    def let_events_happen(self, device: IRoutedTunDevice) -> None:
         assert isinstance(device, LinuxTunDevice)
         if select.select([device], [], [], 1.0)[0]:
             device.doRead()
@@ -237,6 +257,89 @@ class UnprivilegedTests(TestCase):
             check=False,
         )
         self.assertEqual((done.stdout, done.returncode), ("anyvpn0 10\n", 0), done.stderr)
+
+
+class ClientRoutesTests(NamespaceTestCase):
+    """Networks behind clients, which come and go while the device is there."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        lasting = Settings(routes=(IPv4Network("10.90.0.0/16"),))
+        self.device = self.open_with(lasting, "10.99.0.1/24", "fd00:99::1/64")
+        neighbour = Namespace("neighbour")
+        self.addCleanup(neighbour.close)
+        self.namespace.join(neighbour, "lan", "wan")
+        self.namespace.add_addresses("lan", "10.20.0.1/16", "fd20::1/64")
+
+    def set_routes(self, *networks: str) -> None:
+        run_at_once(self.device.set_routes([ip_network(each) for each in networks]))
+
+    def routes(self) -> set[str]:
+        words = ("route", "show", "dev", self.device.name)
+        shown = [self.namespace.run("ip", family, *words) for family in ("-4", "-6")]
+        found = {line.split()[0] for text in shown for line in text.splitlines()}
+        return found - {"10.99.0.0/24", "fd00:99::/64", "10.90.0.0/16", "fe80::/64"}
+
+    def assert_refused(self, pattern: str, *networks: str) -> None:
+        with self.assertRaisesRegex(TunUnavailable, pattern):
+            self.set_routes(*networks)
+
+    def test_both_ip_versions(self) -> None:
+        self.set_routes("10.5.0.0/16", "fd05::/48")
+        self.assertEqual(self.routes(), {"10.5.0.0/16", "fd05::/48"})
+        self.set_routes()
+        self.assertEqual(self.routes(), set())
+
+    def test_what_lies_in_a_lasting_route_needs_none(self) -> None:
+        self.set_routes("10.90.5.0/24", "10.90.0.0/16")
+        self.assertEqual(self.routes(), set())
+
+    def test_networks_of_other_devices_are_refused(self) -> None:
+        self.set_routes("10.5.0.0/16")
+        for network, taken in (
+            ("10.20.5.0/24", "10.20.0.0/16"),
+            ("10.0.0.0/8", "10.20.0.0/16"),
+            ("fd20::/16", "fd20::/64"),
+        ):
+            pattern = f"{network} behind a client overlaps {taken}, to which lan leads"
+            self.assert_refused(pattern, "10.5.0.0/16", network)
+        self.assertEqual(self.routes(), {"10.5.0.0/16"})
+
+    def test_a_route_that_exists_leaves_none_of_the_new_ones(self) -> None:
+        self.namespace.add_route("10.6.0.0/16", "dev", "lan")
+        self.set_routes("10.4.0.0/16", "10.5.0.0/16")
+        self.assert_refused("route to 10.6.0.0/16: it exists already", "10.5.0.0/16", "10.6.0.0/16")
+        self.assert_refused("10.6.0.0/16", "10.5.0.0/16", "10.55.0.0/16", "10.6.0.0/16")
+        self.assertEqual(self.routes(), {"10.5.0.0/16"})
+
+    def test_a_route_that_somebody_removed_does_no_harm(self) -> None:
+        self.set_routes("10.5.0.0/16")
+        self.namespace.run("ip", "route", "del", "10.5.0.0/16")
+        self.set_routes()
+        self.assertEqual(self.routes(), set())
+
+    def test_a_device_that_is_gone_says_so(self) -> None:
+        self.namespace.run("ip", "link", "delete", self.device.name)
+        self.assert_refused("anyvpn0 is gone", "10.5.0.0/16")
+
+    def test_without_privileges_only_lasting_routes_are_to_be_had(self) -> None:
+        script = (
+            "import os\n"
+            "from ipaddress import ip_network\n"
+            "from anyvpn.backends.tun_linux_network import ClientRoutes\n"
+            f"routes = ClientRoutes({self.device.name!r}, [ip_network('10.90.0.0/16')])\n"
+            "os.setuid(65534)\n"
+            "routes.set([ip_network('10.90.1.0/24')])\n"
+            "routes.set([ip_network('10.5.0.0/16')])\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=False
+        )
+        self.assertIn(
+            "TunUnavailable: the tun device cannot have the route to 10.5.0.0/16: not permitted; "
+            "put it into routes of [tun]",
+            done.stderr,
+        )
 
 
 class ForwardingTests(NamespaceTestCase):

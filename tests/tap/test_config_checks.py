@@ -89,6 +89,22 @@ class NameTests(ConfigurationCase):
             "numbers"
         )
 
+    def test_a_pool_behind_a_client_is_refused(self) -> None:
+        line = self.change("#client_networks = []", 'client_networks = ["10.9.0.0/16"]')
+        assert self.only_problem() == (
+            f"gateway.toml:{line}: authorizer.policies.default.client_networks: 10.9.0.0/16 "
+            "overlaps 10.9.8.0/24, which is lent to clients"
+        )
+
+    def test_networks_that_lie_behind_nobody_are_refused(self) -> None:
+        for network in ("0.0.0.0/0", "224.0.0.0/8", "127.0.0.0/8", "fe80::/64"):
+            line = self.change("#client_networks = []", f'client_networks = ["{network}"]')
+            assert self.only_problem() == (
+                f"gateway.toml:{line}: authorizer.policies.default.client_networks: {network} "
+                "cannot lie behind a client"
+            )
+            self.change(f'client_networks = ["{network}"]', "#client_networks = []")
+
     def test_overlapping_pools_are_refused(self) -> None:
         self.change('network = "fd09:8::/64"', 'network = "10.9.8.128/25"')
         assert "addresses: pool" in self.only_problem()

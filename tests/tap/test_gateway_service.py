@@ -107,7 +107,7 @@ class FakeParts:
                 site.happened.append("engine stopped")
 
         class FakeGateway:
-            def __init__(self, *parts: object) -> None: ...
+            def __init__(self, *parts: object, **others: object) -> None: ...
 
             def factory(self) -> Factory[Any]:
                 return Factory()

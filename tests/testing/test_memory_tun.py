@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from unittest import TestCase
 
-from anyvpn.interfaces import ITunBackend, ITunDevice
+from anyvpn.interfaces import IRoutedTunDevice, ITunBackend
+from anyvpn.model.group_policy import Network
 from anyvpn.testing.memory_tun import MemoryTun, MemoryTunBackend
 from anyvpn.testing.tun_contract import GATEWAY, TunContract, run_at_once
 
@@ -16,13 +17,17 @@ class MemoryTunContractTests(TunContract, TestCase):
     def make_backend(self) -> ITunBackend:
         return MemoryTunBackend()
 
-    def inject_from_kernel(self, device: ITunDevice, packets: Sequence[bytes]) -> None:
+    def inject_from_kernel(self, device: IRoutedTunDevice, packets: Sequence[bytes]) -> None:
         assert isinstance(device, MemoryTun)
         device.inject(packets)
 
-    def packets_to_kernel(self, device: ITunDevice) -> list[bytes]:
+    def packets_to_kernel(self, device: IRoutedTunDevice) -> list[bytes]:
         assert isinstance(device, MemoryTun)
         return device.written
+
+    def routes_to(self, device: IRoutedTunDevice) -> set[Network]:
+        assert isinstance(device, MemoryTun)
+        return set(device.routes)
 
 
 class MemoryTunTests(TestCase):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from unittest import TestCase, TestResult
 
 from zope.interface import implementer
 
-from anyvpn.interfaces import ITunBackend, ITunDevice
+from anyvpn.interfaces import IRoutedTunDevice, ITunBackend
+from anyvpn.model.group_policy import Network
 from anyvpn.testing.tun_contract import TunContract
 
 
-@implementer(ITunDevice)
+@implementer(IRoutedTunDevice)
 class QueueTun:
     """The least that keeps the contract."""
 
@@ -24,6 +25,7 @@ class QueueTun:
         self.written: list[bytes] = []
         self.packets_ready: Callable[[], None] = lambda: None
         self.closed = False
+        self.routes: frozenset[Network] = frozenset()
 
     def start_reading(self, packets_ready: Callable[[], None]) -> None:
         self.packets_ready = packets_ready
@@ -38,6 +40,9 @@ class QueueTun:
             return len(taken)
         self.written += taken
         return 0
+
+    async def set_routes(self, networks: Collection[Network]) -> None:
+        self.routes = frozenset(networks)
 
     async def close(self) -> None:
         self.closed = True
@@ -60,14 +65,18 @@ class QueueTunTests(TunContract, TestCase):
     def make_backend(self) -> ITunBackend:
         return QueueTunBackend()
 
-    def inject_from_kernel(self, device: ITunDevice, packets: Sequence[bytes]) -> None:
+    def inject_from_kernel(self, device: IRoutedTunDevice, packets: Sequence[bytes]) -> None:
         assert isinstance(device, QueueTun)
         device.waiting += packets
         device.packets_ready()
 
-    def packets_to_kernel(self, device: ITunDevice) -> list[bytes]:
+    def packets_to_kernel(self, device: IRoutedTunDevice) -> list[bytes]:
         assert isinstance(device, QueueTun)
         return device.written
+
+    def routes_to(self, device: IRoutedTunDevice) -> set[Network]:
+        assert isinstance(device, QueueTun)
+        return set(device.routes)
 
 
 def failures_with(**broken: object) -> set[str]:
@@ -115,3 +124,10 @@ class BrokenTunTests(TestCase):
         original = QueueTun.read_packets
         failed = failures_with(read_packets=lambda device, limit: original(device, limit)[::-1])
         self.assertIn("test_packets_are_read_in_order", failed)
+
+    def test_one_that_keeps_old_routes_fails(self) -> None:
+        async def set_routes(device: QueueTun, networks: Collection[Network]) -> None:
+            device.routes |= frozenset(networks)
+
+        failed = failures_with(set_routes=set_routes)
+        self.assertIn("test_networks_lead_to_the_device_until_others_do", failed)
