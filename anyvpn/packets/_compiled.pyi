@@ -41,7 +41,7 @@ class Core:
         begun_frame: bytes,
         unread: bytes,
         /,
-    ) -> None: ...
+    ) -> int: ...
     def set_tls_keys(
         self,
         tunnel: int,

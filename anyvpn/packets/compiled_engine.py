@@ -363,7 +363,8 @@ class CompiledPacketEngine(PythonPacketEngine):
             elif tunnel is None:
                 continue
             elif kind in (LOST_STREAM, HANDSHAKE, OLD_KEYS):
-                self._guard(tunnel, partial(self._stream_told, tunnel, serial, kind, text))
+                stream_told = (packet_kind, kind, text)
+                self._guard(tunnel, partial(self._stream_told, tunnel, serial, stream_told))
             elif kind == WAITING:
                 self._drain(tunnel)
             elif kind == CONTROL:
@@ -379,8 +380,8 @@ class CompiledPacketEngine(PythonPacketEngine):
                 log.info("Tunnel {id} gives DTLS up: no number is left", id=tunnel.identifier)
         return bool(events)
 
-    def _stream_told(self, tunnel: Tunnel, serial: int, kind: int, text: bytes) -> None:
-        if not self._kept.told(serial, kind, text):
+    def _stream_told(self, tunnel: Tunnel, serial: int, told: tuple[int, int, bytes]) -> None:
+        if self._kept.told(serial, *told):
             tunnel.cstp = None
 
     def _fit(self, tunnel: Tunnel, packet: bytes) -> None:

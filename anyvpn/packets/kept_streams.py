@@ -55,16 +55,21 @@ class KeptStreams:
         if kept is not None:
             kept.let_go()
 
-    def told(self, serial: int, kind: int, text: bytes) -> bool:
-        """The core tells something of a stream; gives whether the stream is there still."""
+    def told(self, serial: int, number: int, kind: int, text: bytes) -> bool:
+        """The core tells something of the tunnel's stream of that number; gives whether it is lost.
+
+        The tunnel may have another stream by now, to which that is nothing.
+        """
         kept = self._kept.get(serial)
-        if kept is not None and kind == HANDSHAKE:
+        if kept is None or not kept.is_kept or kept.number != number:
+            return False
+        if kind == HANDSHAKE:
             kept.handshake_received(text)
-        elif kept is not None and kind == OLD_KEYS:
+        elif kind == OLD_KEYS:
             kept.renew_keys()
-        elif kept is not None:
+        else:
             kept.lost(text.decode("ascii", "replace"))
-        return self.has(serial)
+        return not kept.is_kept
 
 
 @implementer(IRecordKeeper)
@@ -80,6 +85,7 @@ class KeptStream:
         is_wanted: Callable[[], bool],
     ) -> None:
         self.is_kept = False
+        self.number = 0
         self._core = core
         self._serial = serial
         self._stream = stream
@@ -94,7 +100,7 @@ class KeptStream:
             return
         self._keys = records.keys
         self.is_kept = True
-        self._core.set_tls(
+        self.number = self._core.set_tls(
             self._serial,
             records.descriptor,
             records.keys.is_tls13,

@@ -85,8 +85,10 @@ void engine_set_tls(engine *engine, tunnel *tunnel, stream *stream) {
     (void)engine;
     stream_free(tunnel->tls);
     tunnel->tls = stream;
-    if (stream != NULL)
+    if (stream != NULL) {
         stream->tunnel = tunnel;
+        stream->number = ++tunnel->streams;
+    }
     memset(&tunnel->times[CSTP], 0, sizeof tunnel->times[CSTP]);
 }
 

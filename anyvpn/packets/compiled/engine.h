@@ -225,6 +225,7 @@ typedef struct stream stream;
 struct stream {
     tunnel *tunnel;
     int descriptor; /* ours to close */
+    uint8_t number; /* among its tunnel's, what events about it say */
     enum cipher cipher;
     bool is_tls13, has_explicit_nonce;
     bool is_congested;   /* the socket takes nothing now */
@@ -251,6 +252,7 @@ void stream_frame(uint8_t *at, uint8_t kind, size_t size);
 bool stream_wants_keys(const stream *stream);
 bool stream_is_full(const stream *stream);
 bool stream_takes_control(const stream *stream);
+bool stream_takes_message(const stream *stream); /* of the handshake's kind */
 int stream_send(stream *stream); /* 0 or an errno */
 /* Takes one share of what waits at the socket; `room` is 2 * STREAM_ROOM bytes. */
 void stream_receive(turn *turn, stream *stream, uint8_t *room);
@@ -293,6 +295,7 @@ struct tunnel {
     bool asked_reactor;         /* an event says already that packets wait for it */
     channel *dtls;
     stream *tls; /* the CSTP channel, when it is not Python's */
+    uint8_t streams; /* how many there were of these, and the number of the last */
     channel_times times[CHANNELS];
     counters counters;
     packet_node *waiting, *last_waiting;
@@ -466,8 +469,9 @@ typedef struct {
 
 bool events_init(events *events);
 void events_clear(events *events);
-/* Copies what it is given; what has no room is dropped and counted. */
-void events_tell(events *events, enum event_type type, uint64_t tunnel, enum channel_name name,
+/* Copies what it is given; false: there is no room, and it is dropped and counted. There always is,
+ * memory apart, for what comes once: a loss, new keys, packets that wait. */
+bool events_tell(events *events, enum event_type type, uint64_t tunnel, enum channel_name name,
                  uint8_t kind, const peer_path *path, const uint8_t *bytes, size_t size);
 event *events_take(events *events); /* all of them; the caller frees each */
 

@@ -32,14 +32,24 @@ static void wake(int descriptor) {
         return; /* it is readable already: that is what was wanted */
 }
 
-void events_tell(events *events, enum event_type type, uint64_t tunnel, enum channel_name name,
+static bool comes_once(enum event_type type) {
+    switch (type) {
+    case EVENT_WAITING: case EVENT_SPENT: case EVENT_LOST_DEVICE: case EVENT_LOST_SOCKET:
+    case EVENT_LOST_STREAM: case EVENT_HANDSHAKE: case EVENT_OLD_KEYS:
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool events_tell(events *events, enum event_type type, uint64_t tunnel, enum channel_name name,
                  uint8_t kind, const peer_path *path, const uint8_t *bytes, size_t size) {
     bool is_strange = type == EVENT_DATAGRAM;
     size_t room = sizeof(event) + size;
     event *made = malloc(room);
     if (made == NULL) {
         count(&events->dropped, 1);
-        return;
+        return false;
     }
     memset(made, 0, sizeof *made);
     made->type = type;
@@ -52,8 +62,8 @@ void events_tell(events *events, enum event_type type, uint64_t tunnel, enum cha
     if (size)
         memcpy(made->bytes, bytes, size);
     pthread_mutex_lock(&events->lock);
-    bool fits = events->bytes + room <= MOST_BYTES &&
-                (!is_strange || events->from_strangers + room <= MOST_FROM_STRANGERS);
+    bool fits = comes_once(type) || (events->bytes + room <= MOST_BYTES &&
+                                     (!is_strange || events->from_strangers + room <= MOST_FROM_STRANGERS));
     bool is_first = events->first == NULL;
     if (fits) {
         events->bytes += room;
@@ -71,6 +81,7 @@ void events_tell(events *events, enum event_type type, uint64_t tunnel, enum cha
     } else if (is_first) {
         wake(events->wake);
     }
+    return fits;
 }
 
 event *events_take(events *events) {

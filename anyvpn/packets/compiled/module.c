@@ -294,7 +294,8 @@ static bool set_keys(stream *stream, bool seals, PyObject *keys) {
     return true;
 }
 
-/* The CSTP channel's records are the core's from now on; its descriptor is duplicated. */
+/* The CSTP channel's records are the core's from now on; its descriptor is duplicated. Gives the
+ * number of the stream, which is the kind of events about it. */
 static PyObject *core_set_tls(core *self, PyObject *arguments) {
     unsigned long long identifier, write_sequence, read_sequence;
     int descriptor, is_tls13, cipher;
@@ -323,7 +324,7 @@ static PyObject *core_set_tls(core *self, PyObject *arguments) {
         return PyErr_Occurred() ? NULL : PyErr_NoMemory();
     }
     engine *engine = self->engine;
-    int error = 0;
+    int error = 0, number = 0;
     pthread_rwlock_wrlock(&engine->tables);
     tunnel *tunnel = engine_tunnel(engine, identifier);
     turn *turn = begin_turn(self);
@@ -331,19 +332,21 @@ static PyObject *core_set_tls(core *self, PyObject *arguments) {
         stream_free(made);
     } else {
         engine_set_tls(engine, tunnel, made);
+        number = made->number;
         tunnel->has_cstp = true;
         tunnel->times[CSTP].received_at = tunnel->times[CSTP].sent_at = turn->now;
         stream_go_on(turn, made, (const uint8_t *)more, (size_t)more_size);
         tunnel_send_waiting(turn, tunnel);
         turn_flush(turn);
-        error = loop_add_stream(self->loop, made);
+        if (!made->waits_for_keys && !made->is_lost)
+            error = loop_add_stream(self->loop, made);
     }
     pthread_rwlock_unlock(&engine->tables);
     if (error) {
         errno = error;
         return PyErr_SetFromErrno(PyExc_OSError);
     }
-    Py_RETURN_NONE;
+    return PyLong_FromLong(number);
 }
 
 /* Gives the stream up: the bytes that are not sent yet, a last alert behind them. */
@@ -375,6 +378,24 @@ static PyObject *core_take_tls(core *self, PyObject *arguments) {
     return unsent;
 }
 
+/* Tells the peer by the message, then seals under the new keys. A stream with half of that is lost,
+ * or numbers would be used twice under one key. */
+static bool set_write_keys(turn *turn, stream *stream, PyObject *keys, const char *message, size_t size) {
+    uint8_t *at = stream_takes_message(stream) ? stream_reserve(stream, size) : NULL;
+    if (at == NULL) {
+        stream_lose(turn, stream, "the peer asks for more answers than it reads");
+        return true;
+    }
+    memcpy(at, message, size);
+    if (!stream_commit(stream, TLS_HANDSHAKE, size) || !set_keys(stream, true, keys)) {
+        stream_lose(turn, stream, "TLS failed: no new keys");
+        return !PyErr_Occurred();
+    }
+    stream->write_sequence = 0;
+    turn_send_stream(turn, stream);
+    return true;
+}
+
 /* New keys for one direction; for writing, after the message that tells the peer so. For reading,
  * or with neither, it goes on with what it has kept. */
 static PyObject *core_set_tls_keys(core *self, PyObject *arguments) {
@@ -391,14 +412,7 @@ static PyObject *core_set_tls_keys(core *self, PyObject *arguments) {
     stream *stream = tunnel == NULL || self->loop == NULL ? NULL : tunnel->tls;
     turn *turn = begin_turn(self);
     if (stream != NULL && write_keys != Py_None) {
-        uint8_t *at = stream_reserve(stream, (size_t)size);
-        if (at != NULL) {
-            memcpy(at, message, (size_t)size);
-            stream_commit(stream, TLS_HANDSHAKE, (size_t)size);
-            turn_send_stream(turn, stream);
-        }
-        is_set = at != NULL && set_keys(stream, true, write_keys);
-        stream->write_sequence = 0;
+        is_set = set_write_keys(turn, stream, write_keys, message, (size_t)size);
     }
     if (stream != NULL && is_set && read_keys != Py_None) {
         is_set = set_keys(stream, false, read_keys);
@@ -914,7 +928,7 @@ static PyMethodDef methods[] = {
     METHOD(set_cstp, METH_VARARGS, "set_cstp(tunnel, is there, is congested)"),
     METHOD(set_tls, METH_VARARGS,
            "set_tls(tunnel, descriptor, is TLS 1.3, cipher, write sequence, read sequence, write keys, "
-           "read keys, begun frame, unread)"),
+           "read keys, begun frame, unread) -> the stream's number, which is the kind of events about it"),
     METHOD(set_tls_keys, METH_VARARGS, "set_tls_keys(tunnel, write keys, read keys, message)"),
     METHOD(take_tls, METH_VARARGS, "take_tls(tunnel, says goodbye) -> bytes to be sent"),
     METHOD(set_quiet, METH_VARARGS, "set_quiet(tunnel, is quiet)"),

@@ -27,6 +27,7 @@ static const uint8_t magic[4] = {'S', 'T', 'F', 1};
 
 /* Ours */
 enum { SEND_AT_BYTES = 128 * 1024, MOST_UNSENT_CONTROLS = 64 * 1024 };
+enum { MOST_UNSENT_MESSAGES = 256 * 1024 };
 enum { SEQUENCES_PER_KEY = 1 << 23 }; /* AES-GCM: 2^24.5 records, RFC 8446, section 5.5 */
 
 /* --- its life ------------------------------------------------------------------------------- */
@@ -176,6 +177,10 @@ bool stream_takes_control(const stream *stream) {
     return !stream->is_lost && (!stream->is_congested || stream->unsent.size < MOST_UNSENT_CONTROLS);
 }
 
+bool stream_takes_message(const stream *stream) {
+    return !stream->is_lost && stream->unsent.size < MOST_UNSENT_MESSAGES;
+}
+
 /* Sends what there is; gives an errno when the connection is gone. Under the tunnel's lock. */
 int stream_send(stream *stream) {
     size_t at = 0;
@@ -236,12 +241,17 @@ static int open_record(stream *stream, uint8_t *record, size_t size, uint8_t **d
     return type;
 }
 
+/* The reactor may have given the tunnel another stream by the time that it hears. */
+static bool tell(turn *turn, stream *stream, enum event_type type, const uint8_t *data, size_t size) {
+    return events_tell(&turn->engine->events, type, stream->tunnel->identifier, CSTP, stream->number, NULL, data,
+                       size);
+}
+
 static void lose(turn *turn, stream *stream, const char *why) {
     if (stream->is_lost)
         return;
     stream->is_lost = true;
-    events_tell(&turn->engine->events, EVENT_LOST_STREAM, stream->tunnel->identifier, CSTP, 0, NULL,
-                (const uint8_t *)why, strlen(why));
+    tell(turn, stream, EVENT_LOST_STREAM, (const uint8_t *)why, strlen(why));
 }
 
 void stream_lose(turn *turn, stream *stream, const char *why) {
@@ -316,9 +326,11 @@ static const char *take_other(turn *turn, stream *stream, int type, const uint8_
         return "TLS failed: unexpected message";
     if (!stream->is_tls13)
         return "TLS failed: no renegotiation";
-    stream->waits_for_keys = true; /* the reactor says when to go on, with new keys or old ones */
-    events_tell(&turn->engine->events, EVENT_HANDSHAKE, stream->tunnel->identifier, CSTP, 0, NULL, data, size);
-    return NULL;
+    if (!size)
+        return "TLS failed: unexpected message"; /* RFC 8446, section 5.1 */
+    /* The reactor says when to go on, with new keys or old ones */
+    stream->waits_for_keys = tell(turn, stream, EVENT_HANDSHAKE, data, size);
+    return stream->waits_for_keys ? NULL : "no memory";
 }
 
 /* The record's length with its header; 0: more is needed; -1: it is none. */

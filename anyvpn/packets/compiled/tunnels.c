@@ -104,8 +104,8 @@ bool tunnel_wait(tunnel *tunnel, const uint8_t *packet, size_t size, bool first)
 static void ask_reactor(turn *turn, tunnel *tunnel) {
     if (tunnel->asked_reactor || tunnel->is_congested || !tunnel->waiting_count)
         return;
-    tunnel->asked_reactor = true;
-    events_tell(&turn->engine->events, EVENT_WAITING, tunnel->identifier, CSTP, 0, NULL, NULL, 0);
+    tunnel->asked_reactor =
+        events_tell(&turn->engine->events, EVENT_WAITING, tunnel->identifier, CSTP, 0, NULL, NULL, 0);
 }
 
 static void spend(turn *turn, tunnel *tunnel) {
@@ -133,7 +133,7 @@ static void seal_frame(turn *turn, tunnel *tunnel, uint8_t *at, uint8_t kind, si
         return;
     }
     if (stream_wants_keys(tls))
-        events_tell(&turn->engine->events, EVENT_OLD_KEYS, tunnel->identifier, CSTP, 0, NULL, NULL, 0);
+        events_tell(&turn->engine->events, EVENT_OLD_KEYS, tunnel->identifier, CSTP, tls->number, NULL, NULL, 0);
     set_time(&tunnel->times[CSTP].sent_at, turn->now);
     turn_send_stream(turn, tls);
     if (kind == DATA) {

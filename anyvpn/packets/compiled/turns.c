@@ -80,9 +80,13 @@ static void send_streams(turn *turn) {
     for (unsigned at = 0; at < turn->stream_count; at++) {
         stream *stream = turn->streams[at];
         pthread_mutex_lock(&stream->tunnel->lock);
+        bool was_congested = stream->is_congested;
         stream->is_in_turn = false;
         turn->sinks->flush(turn, stream);
+        bool goes_on = was_congested && !stream->is_congested;
         pthread_mutex_unlock(&stream->tunnel->lock);
+        if (goes_on) /* nobody will say again that there is room */
+            tunnel_send_waiting(turn, stream->tunnel);
     }
     turn->stream_count = 0;
 }
@@ -96,7 +100,7 @@ void turn_write(turn *turn, tunnel *tunnel, const uint8_t *packet, size_t size) 
 }
 
 void turn_flush(turn *turn) {
-    send_bursts(turn);
     send_streams(turn);
+    send_bursts(turn); /* what waited for a stream may go over DTLS by now */
     write_pieces(turn);
 }

@@ -1,0 +1,222 @@
+"""The compiled core with its threads, streams and losses; without a tun device."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from unittest import TestCase
+
+from anyvpn.packets._compiled import HANDSHAKE, LOST_STREAM, WAITING, Core
+from anyvpn.packets.tls_keys import key_update
+from anyvpn.testing.inner_packets import ANYWHERE, ipv4_packet
+from anyvpn.wire.cstp import frame_data
+from tests.packets.core_threads import (
+    APPLICATION_DATA,
+    HANDSHAKE_TYPE,
+    CoreThreads,
+    Direction,
+    Peer,
+    keys,
+)
+
+CLIENT = bytes((10, 99, 0, 7))
+OTHER = bytes((10, 99, 0, 8))
+ASKING_UPDATE = key_update()[:-1] + b"\1"
+
+
+def outgoing(text: bytes = b"") -> bytes:
+    return ipv4_packet(CLIENT, ANYWHERE, text)
+
+
+def incoming(text: bytes = b"") -> bytes:
+    return ipv4_packet(ANYWHERE, CLIENT, text)
+
+
+class StreamTests(TestCase):
+    def setUp(self) -> None:
+        self.threads = CoreThreads()
+        self.addCleanup(self.threads.stop)
+        self.core = self.threads.core
+        self.core.attach(1, [(CLIENT, 32)], 1, 1400)
+
+    def assert_it_carries(self, peer: Peer) -> None:
+        peer.send(frame_data([outgoing(b"up")])[0])
+        self.assertEqual(self.threads.kernel.recv(2000), outgoing(b"up"))
+        self.threads.kernel.send(incoming(b"down"))
+        self.assertEqual(peer.receive(), (APPLICATION_DATA, frame_data([incoming(b"down")])[0]))
+
+    def test_a_stream_carries_packets_both_ways(self) -> None:
+        self.assert_it_carries(Peer(self.core, 1))
+
+    def test_records_may_come_a_byte_at_a_time(self) -> None:
+        peer = Peer(self.core, 1)
+        for byte in peer.going.seal(frame_data([outgoing()])[0]):
+            peer.socket.sendall(bytes((byte,)))
+        self.assertEqual(self.threads.kernel.recv(2000), outgoing())
+
+    def test_a_frame_may_go_over_several_records_and_a_record_hold_many(self) -> None:
+        peer = Peer(self.core, 1)
+        packets = [outgoing(b"%d" % number) for number in range(200)]
+        data = b"".join(frame_data(packets))
+        for start in range(0, len(data), 3001):
+            peer.send(data[start : start + 3001])
+        self.assertEqual([self.threads.kernel.recv(2000) for _ in packets], packets)
+
+    def test_the_peers_keys_change_between_two_packets(self) -> None:
+        peer = Peer(self.core, 1)
+        peer.send(frame_data([outgoing(b"old")])[0])
+        fresh = keys()
+        records = peer.going.seal(key_update(), HANDSHAKE_TYPE)
+        peer.going = Direction(fresh)
+        peer.socket.sendall(records + peer.going.seal(frame_data([outgoing(b"new")])[0]))
+        self.assertEqual(self.threads.wait_for(HANDSHAKE)[5], key_update())
+        self.core.set_tls_keys(1, None, fresh, b"")
+        received = [self.threads.kernel.recv(2000) for _ in range(2)]
+        self.assertEqual(received, [outgoing(b"old"), outgoing(b"new")])
+        self.assert_it_carries(peer)
+
+    def test_keys_may_change_in_what_came_before_the_records_were_the_cores(self) -> None:
+        fresh = keys()
+        peer = Peer(self.core, 1, unread=lambda going: going.seal(key_update(), HANDSHAKE_TYPE))
+        peer.going = Direction(fresh)
+        self.threads.wait_for(HANDSHAKE)
+        self.core.set_tls_keys(1, None, fresh, b"")
+        self.assert_it_carries(peer)
+
+    def test_our_keys_change_after_the_message_that_says_so(self) -> None:
+        peer, fresh = Peer(self.core, 1), keys()
+        self.core.set_tls_keys(1, fresh, None, key_update())
+        self.assertEqual(peer.receive(), (HANDSHAKE_TYPE, key_update()))
+        peer.coming = Direction(fresh)
+        self.assert_it_carries(peer)
+
+    def test_no_number_is_used_twice_where_new_keys_cannot_be_had(self) -> None:
+        peer = Peer(self.core, 1)
+        with self.assertRaises(ValueError):
+            self.core.set_tls_keys(1, (b"too short", bytes(12)), None, key_update())
+        self.threads.wait_for(LOST_STREAM)
+        self.threads.kernel.send(incoming())
+        peer.socket.settimeout(0.2)
+        with self.assertRaises(TimeoutError):
+            peer.receive()
+
+    def test_who_asks_for_keys_and_reads_nothing_is_lost(self) -> None:
+        peer = Peer(self.core, 1)
+        peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        for _ in range(40_000):
+            self.core.set_tls_keys(1, keys(), None, key_update())
+        self.assertIn(b"more answers than it reads", self.threads.wait_for(LOST_STREAM)[5])
+        self.assertLess(len(self.core.take_tls(1, False)), 300_000)
+
+    def test_an_empty_message_of_the_handshakes_kind_ends_it(self) -> None:
+        Peer(self.core, 1).send(b"", HANDSHAKE_TYPE)
+        self.assertIn(b"unexpected message", self.threads.wait_for(LOST_STREAM)[5])
+
+    def test_each_end_is_told_with_the_streams_own_number(self) -> None:
+        first = Peer(self.core, 1)
+        first.socket.close()
+        event = self.threads.wait_for(LOST_STREAM)
+        second = Peer(self.core, 1)
+        self.assertEqual((event[1], event[3]), (1, first.number))
+        self.assertNotEqual(second.number, first.number)
+        self.assert_it_carries(second)
+
+    def test_garbage_ends_the_stream_and_nothing_else(self) -> None:
+        self.core.attach(2, [(OTHER, 32)], 1, 1400)
+        good = Peer(self.core, 2)
+        for garbage, why in (
+            (b"GET / HTTP/1.1\r\n\r\n", b"bad record mac"),
+            (b"\x17\3\3\xff\xff" + bytes(100), b"bad record mac"),
+            (b"\x17\3\3\0\0", b"bad record mac"),
+            (b"\x17\3\3\0\x20" + bytes(32), b"bad record mac"),
+        ):
+            peer = Peer(self.core, 1)
+            peer.socket.sendall(garbage)
+            self.assertIn(why, self.threads.wait_for(LOST_STREAM)[5])
+        peer = Peer(self.core, 1)
+        peer.send(b"no frame at all")
+        self.assertEqual(self.threads.wait_for(LOST_STREAM)[5], b"not a CSTP frame")
+        good.send(frame_data([ipv4_packet(OTHER, ANYWHERE)])[0])
+        self.assertEqual(self.threads.kernel.recv(2000), ipv4_packet(OTHER, ANYWHERE))
+
+    def test_the_end_in_the_middle_of_a_record_is_an_end(self) -> None:
+        peer = Peer(self.core, 1)
+        peer.socket.sendall(peer.going.seal(bytes(500))[:100])
+        peer.socket.close()
+        self.assertEqual(self.threads.wait_for(LOST_STREAM)[5], b"the peer closed the connection")
+
+    def test_who_stops_reading_costs_packets_of_its_own_alone(self) -> None:
+        self.core.attach(2, [(OTHER, 32)], 1, 1400)
+        slow, other = Peer(self.core, 1), Peer(self.core, 2)
+        to_other = ipv4_packet(ANYWHERE, OTHER, bytes(1000))
+        for _ in range(2000):
+            self.threads.kernel.send(incoming(bytes(1300)))
+            self.threads.kernel.send(to_other)
+            self.assertEqual(other.receive()[1], frame_data([to_other])[0])
+        counters = self.core.counters(1)
+        assert counters is not None
+        self.assertGreater(counters[6], 500)  # had no room
+        carried = counters[2] + 64  # some wait, and go when there is room
+        for _ in range(carried):
+            self.assertEqual(slow.receive()[1], frame_data([incoming(bytes(1300))])[0])
+
+    def test_what_is_unsent_comes_back_with_a_goodbye(self) -> None:
+        peer = Peer(self.core, 1)
+        self.threads.kernel.send(incoming())
+        peer.receive()
+        goodbye = self.core.take_tls(1, True)
+        self.assertEqual(peer.coming.open(goodbye), (21, b"\1\0"))
+        self.assertEqual(self.core.take_tls(1, True), b"")
+
+    def test_tunnels_come_and_go_under_traffic(self) -> None:
+        for number in range(2, 200):
+            self.core.attach(number, [(OTHER, 32)], 1, 1400)
+            peer = Peer(self.core, number)
+            for _ in range(3):
+                peer.send(frame_data([ipv4_packet(OTHER, ANYWHERE, b"x")])[0])
+                self.threads.kernel.send(ipv4_packet(ANYWHERE, OTHER, b"y"))
+            if number % 2:
+                self.core.take_tls(number, True)
+            self.core.detach(number)
+            peer.socket.close()
+        self.threads.kernel.setblocking(False)
+        try:
+            while True:
+                self.threads.kernel.recv(2000)
+        except BlockingIOError:
+            self.threads.kernel.settimeout(10)
+        self.assert_it_carries(Peer(self.core, 1))
+
+
+class LifeTests(TestCase):
+    def test_it_stops_and_starts_again_and_leaves_nothing_open(self) -> None:
+        def opened() -> int:
+            return len(list(Path("/proc/self/fd").iterdir()))
+
+        before = opened()
+        for _ in range(20):
+            threads = CoreThreads()
+            threads.core.attach(1, [(CLIENT, 32)], 1, 1400)
+            peer = Peer(threads.core, 1)
+            threads.kernel.send(incoming())
+            peer.receive()
+            threads.stop()
+            peer.socket.close()
+            del threads
+        self.assertEqual(opened(), before)
+
+
+class FullQueueTests(TestCase):
+    """What the reactor must hear is heard, however much else there is to tell."""
+
+    def test_packets_that_wait_are_told_behind_a_flood_of_control_packets(self) -> None:
+        core = Core(True, 0)
+        core.attach(1, [(CLIENT, 32)], 1, 0)  # whatever is sent is too long: each is told
+        core.attach(2, [(OTHER, 32)], 1, 1400)
+        core.set_cstp(2, True, False)
+        core.send_packets(1, [incoming(bytes(1500))] * 5000)
+        core.send_packets(1, [b"E"] * 100)
+        self.assertGreater(core.totals()[1], 0)
+        core.take_frames([ipv4_packet(ANYWHERE, OTHER)])
+        self.assertIn(WAITING, [event[0] for event in core.events()])
+        self.assertEqual(core.take_waiting(2, 10)[1], [ipv4_packet(ANYWHERE, OTHER)])
