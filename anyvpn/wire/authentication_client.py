@@ -72,7 +72,7 @@ def read_client_message(body: bytes) -> ClientMessage:
         client=_read_description(root),
         group_select=child_text(root, "group-select") or group_in_form,
         group_access=child_text(root, "group-access"),
-        opaque=read_opaque(root, body),
+        opaque=read_opaque(root),  # its bytes are for those who carry it back
         answers=MappingProxyType(answers),
         certificates=_read_certificates(auth),
         certificate_refused=root.find("client-cert-fail") is not None,

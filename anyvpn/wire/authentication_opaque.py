@@ -30,8 +30,8 @@ _START = re.compile(rb"<opaque[\s>/]")
 _END = re.compile(rb"</opaque\s*>")
 
 
-def read_opaque(root: Element, body: bytes) -> Opaque | None:
-    """The gateway's note directly under `root`, with its exact bytes out of `body`.
+def read_opaque(root: Element, body: bytes = b"") -> Opaque | None:
+    """The gateway's note directly under `root`, with its exact bytes if `body` is given.
 
     Raises: MessageTooLarge.
     """
@@ -44,7 +44,7 @@ def read_opaque(root: Element, body: bytes) -> Opaque | None:
                 config_hash=child_text(element, "config-hash"),
                 handle=child_text(element, "aggauth-handle"),
                 auth_methods=tuple(whole_text(method) for method in methods),
-                document=_exact_bytes(element, strip_mark(body)),
+                document=_exact_bytes(element, strip_mark(body)) if body else b"",
             )
     return None
 

@@ -20,6 +20,16 @@ MAXIMUM_ELEMENTS = 8192
 MAXIMUM_ATTRIBUTES = 64
 MAXIMUM_TEXT = 4096  # characters of a name, a path, an identifier
 
+_PARSER = etree.XMLParser(
+    encoding="utf-8",
+    resolve_entities=False,
+    no_network=True,
+    load_dtd=False,
+    huge_tree=False,
+    remove_comments=True,
+    remove_pis=True,
+)
+_DOCTYPE = b"<!DOCTYPE"  # begins nothing else, and without it no entity can be declared
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SPACE = b" \t\r\n"
 _DECLARED_ENCODING = re.compile(rb"<\?xml[^>]*?\bencoding\s*=\s*[\"']([^\"'>]*)[\"']")
@@ -38,13 +48,19 @@ def read_document(body: bytes) -> Element:
     declared = _DECLARED_ENCODING.match(document)
     if declared is not None and declared[1].lower() not in {b"utf-8", b"us-ascii"}:
         raise MalformedMessage("the XML document declares an encoding other than UTF-8")
+    if document.count(b"<") > 2 * MAXIMUM_ELEMENTS:  # before there is a tree of them
+        raise MessageTooLarge("too many XML elements")
+    if _DOCTYPE in document:
+        raise MalformedMessage("an XML document with a DOCTYPE")
     try:
-        etree.fromstring(document, _gate())
-        root = etree.fromstring(document, _parser())
+        root = etree.fromstring(document, _PARSER)
     except (etree.LxmlError, ValueError, AssertionError):
         raise MalformedMessage("not a readable XML document") from None
+    _check_bounds(root)
     for element in root.iter("*"):
-        element.tag = _local_name(str(element.tag))
+        tag = str(element.tag)
+        if "}" in tag:
+            element.tag = tag.rpartition("}")[2]
         for name in element.attrib:
             if str(name).startswith("{"):
                 del element.attrib[name]
@@ -118,60 +134,17 @@ def child_text(parent: Element | None, name: str, maximum: int = MAXIMUM_TEXT) -
     return "" if parent is None else whole_text(parent.find(name), maximum)
 
 
-def _parser() -> etree.XMLParser:
-    return etree.XMLParser(
-        encoding="utf-8",
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        huge_tree=False,
-        remove_comments=True,
-        remove_pis=True,
-    )
-
-
-def _gate() -> etree.XMLParser:
-    """Reads for the bounds alone: what a target is told of attributes differs from the tree.
-
-    (lxml 6.1 gives it "&#38;" for "&amp;" in them, unless entities are resolved.)
-    """
-    parser: etree.XMLParser = etree.XMLParser(  # type: ignore[call-overload]  # fewer methods do
-        target=_Bounds(),
-        encoding="utf-8",
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        huge_tree=False,
-    )
-    return parser
-
-
-class _Bounds:
-    """A parser's target that refuses DOCTYPE and whatever grows too far."""
-
-    def __init__(self) -> None:
-        self._depth = 0
-        self._elements = 0
-
-    def start(self, _tag: str, attributes: dict[str, str]) -> None:
-        self._depth += 1
-        self._elements += 1
-        if self._depth > MAXIMUM_DEPTH:
-            raise MalformedMessage("XML elements are nested too deeply")
-        if self._elements > MAXIMUM_ELEMENTS:
+def _check_bounds(root: Element) -> None:
+    """Raises: MalformedMessage, MessageTooLarge: it grows too far, down or aside."""
+    elements = 0
+    level = [root]
+    for _ in range(MAXIMUM_DEPTH):
+        elements += len(level)
+        if elements > MAXIMUM_ELEMENTS:
             raise MessageTooLarge("too many XML elements")
-        if len(attributes) > MAXIMUM_ATTRIBUTES:
+        if any(len(element.attrib) > MAXIMUM_ATTRIBUTES for element in level):
             raise MessageTooLarge("too many XML attributes")
-
-    def end(self, _tag: str) -> None:
-        self._depth -= 1
-
-    def doctype(self, *_declared: str | None) -> None:
-        raise MalformedMessage("an XML document with a DOCTYPE")
-
-    def close(self) -> None:
-        """Called after a failure too, where it must not hide the reason."""
-
-
-def _local_name(tag: str) -> str:
-    return tag.rpartition("}")[2]
+        level = [child for element in level for child in element]
+        if not level:
+            return
+    raise MalformedMessage("XML elements are nested too deeply")

@@ -413,8 +413,7 @@ class ClientWriterTests(TestCase):
             self.assertIn(opaque.document, body)
             again = read_client_message(written)
             self.assertEqual(again.answers, {"username": "<opaque></opaque>"})
-            assert again.opaque is not None
-            self.assertEqual(again.opaque.document, opaque.document)
+            self.assertEqual(again.opaque, replace(opaque, document=b""))
 
     def test_a_gateway_without_opaque_gets_none(self) -> None:
         (form, *_) = gateway_bodies("01_password_psk_dtls")
