@@ -154,8 +154,8 @@ class ITunDevice(Interface):
 class IDescriptorDevice(ITunDevice):
     """A tun device that a packet engine with threads of its own may read and write itself."""
 
-    def fileno() -> int:
-        """The descriptor of its frames, non-blocking; -1 when it is closed."""
+    def descriptors() -> tuple[int, ...]:
+        """Those of its queues, non-blocking; none when it is closed."""
 
     def lost(reason: str) -> None:
         """Whoever reads the descriptor found that the device is gone."""

@@ -33,6 +33,7 @@ log = Logger()
 
 # From Linux: IFNAMSIZ, with room for the number that stands for %d
 _DEVICE_PATTERN = re.compile(r"[A-Za-z0-9_.-]{1,15}|[A-Za-z0-9_.-]{1,12}%d")
+MOST_QUEUES = 16
 _INTERFACE_PATTERN = re.compile(r"[A-Za-z0-9_.@:+-]{1,15}|")
 FORWARDING_CHOICES = ("check", "enable", "ignore")
 
@@ -43,6 +44,11 @@ def _matches(pattern: re.Pattern[str], meaning: str) -> Callable[..., None]:
             raise ValueError(f"{attribute.name} must be {meaning}, not {value!r}")
 
     return validate
+
+
+def _is_count(_: object, attribute: attrs.Attribute[int], value: int) -> None:
+    if not 1 <= value <= MOST_QUEUES:
+        raise ValueError(f"{attribute.name} must lie between 1 and {MOST_QUEUES}")
 
 
 def _is_forwarding_choice(_: object, attribute: attrs.Attribute[str], value: str) -> None:
@@ -63,6 +69,13 @@ class Settings:
     offloads: bool = attrs.field(
         default=True,
         metadata={"help": "Let the kernel hand over and take up to 64 KB of a flow at once."},
+    )
+    queues: int = attrs.field(
+        default=1,
+        validator=_is_count,
+        metadata={
+            "help": "Queues of the device, and threads of the compiled packet engine: its cores."
+        },
     )
     routes: tuple[IPv4Network | IPv6Network, ...] = attrs.field(
         default=(),
@@ -114,7 +127,7 @@ class LinuxTunBackend:
         Raises: TunUnavailable: the text says what would help.
         """
         settings = self._settings
-        opened = open_descriptor(settings.device, settings.offloads)
+        opened = open_descriptor(settings.device, settings.offloads, settings.queues)
         translation: AddressTranslation | None = None
         try:
             configure_device(opened.name, addresses, mtu_bytes, settings.routes)
@@ -123,7 +136,8 @@ class LinuxTunBackend:
                 networks = (*(each.network for each in addresses), *settings.routes)
                 translation = AddressTranslation(opened.name, networks, settings.nat_interface)
         except BaseException:
-            os.close(opened.descriptor)
+            for each in (opened.descriptor, *opened.further):
+                os.close(each)
             raise
         log.info(
             "Tun device {name} is up: {addresses}, MTU {mtu}, offloads {offloads}, NAT {nat}",

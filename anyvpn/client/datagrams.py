@@ -91,8 +91,8 @@ class _Numbered:
     taker: SocketTaker
     generation: int
 
-    def add_socket(self, index: int, opened: socket.socket) -> None:  # noqa: ARG002 - there is one
-        self.taker.add_socket(self.generation, opened)
+    def add_socket(self, index: int, opened: socket.socket, queue: int) -> None:  # noqa: ARG002 - there is one
+        self.taker.add_socket(self.generation, opened, queue)
 
     def remove_socket(self, index: int) -> None:  # noqa: ARG002 - as above
         self.taker.remove_socket(self.generation)

@@ -75,7 +75,7 @@ class CompiledPacketEngine(PythonPacketEngine):
     writing; with others, such as those in memory, the reactor drives it.
     """
 
-    name = "compiled"
+    name, reads_all_queues = "compiled", True
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class CompiledPacketEngine(PythonPacketEngine):
             datagrams.start(self._datagrams_came)
             return
         self._waker = Waker(self._hear)
-        self._core.start([device.fileno()], self._waker.fileno())
+        self._core.start(list(device.descriptors()), self._waker.fileno())
         self._fd_reactor.addReader(self._waker)
         self._running = True
         datagrams.hand_over(self)
@@ -121,11 +121,11 @@ class CompiledPacketEngine(PythonPacketEngine):
 
     # --- SocketTaker ----------------------------------------------------------------------------
 
-    def add_socket(self, index: int, opened: socket.socket) -> None:
-        """Read this one from now on."""
+    def add_socket(self, index: int, opened: socket.socket, queue: int) -> None:
+        """Let the thread of that queue read this one from now on."""
         self._indices[index % MOST_SOCKETS] = index
         if self._waker is not None:
-            self._core.add_socket(index % MOST_SOCKETS, opened.fileno(), opened.family)
+            self._core.add_socket(queue, index % MOST_SOCKETS, opened.fileno())
 
     def remove_socket(self, index: int) -> None:
         """Read it no more."""

@@ -15,7 +15,7 @@ import struct
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
@@ -62,8 +62,12 @@ _Ancillary = tuple[int, int, bytes]
 class SocketTaker(Protocol):
     """Who reads UDP sockets instead of the reactor."""
 
-    def add_socket(self, index: int, opened: socket.socket) -> None:
-        """Read this one from now on; its datagrams come as from socket `index`."""
+    def add_socket(self, index: int, opened: socket.socket, queue: int) -> None:
+        """Read this one from now on; its datagrams come as from socket `index`.
+
+        An address may have several sockets, among which the kernel divides peers: `queue` counts
+        them.
+        """
 
     def remove_socket(self, index: int) -> None:
         """Read it no more: it is about to be closed."""
@@ -91,20 +95,27 @@ class DatagramSockets:
         self._sockets: list[_DatagramSocket] = []
         self._taker: SocketTaker | None = None
 
-    def open(self, addresses: Sequence[tuple[str, int]], *, tells_local: bool = True) -> None:
-        """Bind a socket to each (host, port); port 0 takes any.
+    def open(
+        self, addresses: Sequence[tuple[str, int]], *, tells_local: bool = True, queues: int = 1
+    ) -> None:
+        """Bind a socket, or one for each queue, to each (host, port); port 0 takes any.
 
         With `tells_local` the paths of a socket that is bound to no address say which one was
         spoken to. Raises: CannotListenError: one of them cannot be had; none is kept.
         """
+        kind = _Kind(tells_local, shares_port=queues > 1)
         for host, port in addresses:
             twins = [each for each, same in addresses if same == port and ":" not in each]
             try:
-                opened = _open_socket(host, port, host != "::" or bool(twins), tells_local)
+                ipv6_only = host != "::" or bool(twins)
+                opened = _open_socket(host, port, ipv6_only, kind)
+                self._sockets.append(_DatagramSocket(len(self._sockets), opened))
+                _, taken = self._sockets[-1].address
+                for _ in range(1, queues):
+                    self._sockets[-1].twins.append(_open_socket(host, taken, ipv6_only, kind))
             except OSError as error:
                 self.close()
                 raise CannotListenError(host, port, error) from error  # type: ignore[no-untyped-call]  # Twisted has no types here
-            self._sockets.append(_DatagramSocket(len(self._sockets), opened))
 
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:
@@ -121,7 +132,8 @@ class DatagramSockets:
         """Let `taker` read all of them instead."""
         self._taker = taker
         for index, each in enumerate(self._sockets):
-            taker.add_socket(index, each.socket)
+            for queue, opened in enumerate((each.socket, *each.twins)):
+                taker.add_socket(index, opened, queue)
 
     def send(self, path: PeerPath, datagrams: Sequence[bytes]) -> int:
         """Send as many as the kernel takes now; gives the number that it did not take."""
@@ -148,6 +160,8 @@ class _DatagramSocket:
         self.address: tuple[str, int] = (name[0], name[1])
         self.received: DatagramsReceived = _ignore_all
         self.socket = opened
+        self.twins: list[socket.socket] = []
+        """The others of its address, for further queues."""
         self._index = index
         self._is_ipv6 = opened.family == socket.AF_INET6
         self._segmentation = True
@@ -170,7 +184,8 @@ class _DatagramSocket:
 
     def close(self) -> None:
         """Let the port go."""
-        self.socket.close()
+        for each in (self.socket, *self.twins):
+            each.close()
 
     def doRead(self) -> None:
         """Read what waits, up to a bound, and hand it over by sender."""
@@ -302,7 +317,14 @@ class _DatagramSocket:
         return [(socket.IPPROTO_IPV6, _IPV6_PKTINFO, packed + interface.to_bytes(4, sys.byteorder))]
 
 
-def _open_socket(host: str, port: int, ipv6_only: bool, tells_local: bool) -> socket.socket:
+class _Kind(NamedTuple):
+    """What a socket can do beside receiving."""
+
+    tells_local: bool
+    shares_port: bool
+
+
+def _open_socket(host: str, port: int, ipv6_only: bool, kind: _Kind) -> socket.socket:
     is_ipv6 = ":" in host
     opened = socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
     try:
@@ -312,7 +334,9 @@ def _open_socket(host: str, port: int, ipv6_only: bool, tells_local: bool) -> so
             opened.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
         if not is_ipv6 or not ipv6_only:
             opened.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
-        if tells_local and host in _WILDCARDS:
+        if kind.shares_port:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if kind.tells_local and host in _WILDCARDS:
             if is_ipv6:
                 opened.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
             else:

@@ -57,7 +57,7 @@ class PythonPacketEngine:
     `follows_client` data goes over CSTP when the client's does, although DTLS is there.
     """
 
-    name = "python"
+    name, reads_all_queues = "python", False
 
     def __init__(
         self,

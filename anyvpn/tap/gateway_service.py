@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 
 from anyvpn.errors import AnyvpnError, StartUpFailed
 from anyvpn.gateway.gateway import Gateway
-from anyvpn.interfaces import IRoutedTunDevice
+from anyvpn.interfaces import IDescriptorDevice, IRoutedTunDevice
 from anyvpn.packets.datagrams import DatagramSockets
 from anyvpn.packets.engine import PythonPacketEngine
 from anyvpn.tap.config_build import LoadedGateway
@@ -123,11 +123,11 @@ class GatewayService(MultiService):
 
     def _open(self) -> None:
         loaded, settings = self._loaded, self._loaded.settings
-        self._datagrams = DatagramSockets(self._reactor)
-        self._datagrams.open(loaded.datagrams)
         self._device = _at_once(
             loaded.tun.open(settings.addresses.gateway_addresses, loaded.tun_mtu_bytes)
         )
+        self._datagrams = DatagramSockets(self._reactor)
+        self._datagrams.open(loaded.datagrams, queues=self._queues())
         self._engine = loaded.engine(self._reactor, self._device, self._datagrams)
         self._gateway = Gateway(
             self._reactor,
@@ -138,6 +138,13 @@ class GatewayService(MultiService):
             device=self._device,
         )
         self._ports = listen_on(self._reactor, loaded.listen, self._gateway.factory())
+
+    def _queues(self) -> int:
+        """How many sockets each UDP address needs: one for each thread of the packet engine."""
+        device = self._device
+        if not self._loaded.engine.reads_all_queues or not IDescriptorDevice.providedBy(device):
+            return 1
+        return len(device.descriptors())
 
     async def _start(self) -> None:
         assert self._engine is not None, "not opened"

@@ -9,7 +9,7 @@ import errno
 import fcntl
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from twisted.logger import Logger
 
@@ -25,6 +25,7 @@ _TUNSETOFFLOAD = 0x400454D0
 _TUNGETVNETHDRSZ = 0x800454D7
 _TUNSETVNETHDRSZ = 0x400454D8
 _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR, _IFF_TUN_EXCL = 0x0001, 0x1000, 0x4000, 0x8000
+_IFF_MULTI_QUEUE = 0x0100
 _REQUEST = struct.Struct("16sH22x")
 _VNET_HEADER_BYTES = 10
 _CHECKSUM, _TSO4, _TSO6, _TSO_ECN, _USO4, _USO6 = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
@@ -46,16 +47,32 @@ class OpenedTun:
     name: str
     vnet_header_bytes: int
     offloads: tuple[str, ...] = ()
+    further: tuple[int, ...] = ()
+    """The descriptors of its other queues."""
 
 
-def open_descriptor(name_pattern: str, offloads: bool) -> OpenedTun:
+def open_descriptor(name_pattern: str, offloads: bool, queues: int = 1) -> OpenedTun:
     """Make a tun device of that name. Raises: TunUnavailable: with what would help."""
+    several = _IFF_MULTI_QUEUE if queues > 1 else 0
+    opened = _open_queue(name_pattern, offloads, _IFF_TUN_EXCL | several)
+    further: list[int] = []
+    try:
+        for _ in range(1, queues):
+            further.append(_open_queue(opened.name, offloads, several).descriptor)
+    except TunUnavailable:
+        for each in (opened.descriptor, *further):
+            os.close(each)
+        raise
+    return replace(opened, further=tuple(further))
+
+
+def _open_queue(name_pattern: str, offloads: bool, further_flags: int) -> OpenedTun:
     try:
         descriptor = os.open(_TUN_PATH, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise TunUnavailable(_why_no_clone_device(error)) from error
     try:
-        flags = _IFF_TUN | _IFF_NO_PI | _IFF_TUN_EXCL | (_IFF_VNET_HDR if offloads else 0)
+        flags = _IFF_TUN | _IFF_NO_PI | (_IFF_VNET_HDR if offloads else 0) | further_flags
         try:
             request = _REQUEST.pack(name_pattern.encode("ascii"), flags)
             answer = fcntl.ioctl(descriptor, _TUNSETIFF, request)

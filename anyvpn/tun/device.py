@@ -48,6 +48,7 @@ class LinuxTunDevice:
         self.vnet_header_bytes = opened.vnet_header_bytes
         self._reactor = reactor
         self._descriptor = opened.descriptor
+        self._further = opened.further
         self._closed = closed
         self._packets_ready: Callable[[], None] | None = None
         self.on_lost: Callable[[str], None] = _ignore
@@ -56,6 +57,7 @@ class LinuxTunDevice:
     def start_reading(self, packets_ready: Callable[[], None]) -> None:
         """Call `packets_ready` on the reactor's thread whenever packets wait."""
         self._packets_ready = packets_ready
+        self._close_further()  # the kernel would give them packets that nobody reads
         if self._descriptor >= 0:
             self._reactor.addReader(self)
 
@@ -91,6 +93,10 @@ class LinuxTunDevice:
         if closed is not None:
             closed()
 
+    def descriptors(self) -> tuple[int, ...]:
+        """Those of its queues; none when it is closed."""
+        return () if self._descriptor < 0 else (self._descriptor, *self._further)
+
     def fileno(self) -> int:
         """The descriptor that the reactor watches; -1 when it is closed."""
         return self._descriptor
@@ -124,7 +130,13 @@ class LinuxTunDevice:
             if self._packets_ready is not None:
                 self._reactor.removeReader(self)
             descriptor, self._descriptor = self._descriptor, -1
+            self._close_further()
             os.close(descriptor)
+
+    def _close_further(self) -> None:
+        further, self._further = self._further, ()
+        for each in further:
+            os.close(each)
 
 
 def _ignore(reason: str) -> None:

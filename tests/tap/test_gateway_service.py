@@ -87,7 +87,8 @@ class FakeParts:
         class Datagrams:
             def __init__(self, reactor: object) -> None: ...
 
-            def open(self, addresses: object) -> None:
+            def open(self, addresses: object, *, queues: int) -> None:
+                assert queues == 1
                 if site.udp_error is not None:
                     raise site.udp_error
                 site.happened.append(f"UDP opened {addresses}")
@@ -97,6 +98,7 @@ class FakeParts:
 
         class Engine:
             name = "of the test"
+            reads_all_queues = True
 
             def __init__(self, *parts: object) -> None: ...
 
@@ -173,8 +175,8 @@ class StartTests(ServiceCase):
     def test_everything_is_open_before_the_user_changes(self) -> None:
         self.service.privilegedStartService()
         assert self.site.happened == [
-            "UDP opened (('127.0.0.1', 4433),)",
             "device opened 10.9.8.1/24 1500",
+            "UDP opened (('127.0.0.1', 4433),)",
         ]
         assert [(port, host) for port, _, _, host in self.reactor.tcpServers] == [(0, "127.0.0.1")]
 
@@ -199,17 +201,18 @@ class StartTests(ServiceCase):
 
 
 class RefusalTests(ServiceCase):
-    def test_missing_tun_device_is_named_and_the_rest_is_closed(self) -> None:
+    def test_missing_tun_device_is_named_and_nothing_else_is_opened(self) -> None:
         self.site.tun_opened = Deferred()
         self.site.tun_opened.errback(TunUnavailable("no tun device:\nmodprobe tun"))
         assert self.refusal() == "anyvpn-gateway: no tun device: modprobe tun"
-        assert self.site.happened[-1] == "UDP closed"
+        assert self.site.happened == []
 
     def test_taken_udp_port_is_named(self) -> None:
         self.site.udp_error = CannotListenError("0.0.0.0", 443, OSError(98, "in use"))
         assert self.refusal() == (
             "anyvpn-gateway: cannot listen on UDP 0.0.0.0:443: another program listens on it"
         )
+        assert self.site.happened[-1] == "device closed"
 
     def test_taken_tcp_port_is_named_and_the_rest_is_closed(self) -> None:
         def taken(port: int, *_: object) -> None:

@@ -16,8 +16,6 @@ engine *engine_new(bool follows_client, size_t device_header) {
         return NULL;
     made->follows_client = follows_client;
     made->device_header = device_header;
-    for (int at = 0; at < MOST_SOCKETS; at++)
-        made->sockets[at].descriptor = -1;
     pthread_rwlockattr_t attributes;
     pthread_rwlockattr_init(&attributes);
     /* Whoever moves packets takes the lock again at once: the reactor would wait for ever */

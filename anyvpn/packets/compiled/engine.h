@@ -477,11 +477,6 @@ event *events_take(events *events); /* all of them; the caller frees each */
 
 /* --- the engine ---------------------------------------------------------------------------- */
 
-typedef struct {
-    int descriptor; /* -1: not there */
-    uint8_t family;
-    bool segmentation;
-} udp_socket;
 
 struct engine {
     pthread_rwlock_t tables;
@@ -493,7 +488,7 @@ struct engine {
     bool follows_client;
     size_t device_header;
     uint64_t unroutable;
-    udp_socket sockets[MOST_SOCKETS];
+    bool single_datagrams[MOST_SOCKETS]; /* the device below takes no bursts */
 };
 
 engine *engine_new(bool follows_client, size_t device_header);
@@ -513,8 +508,10 @@ typedef struct loop loop;
 /* Duplicates the device's descriptors, one for each thread. NULL, with errno, when it cannot. */
 loop *loop_start(engine *engine, const int *devices, int count);
 void loop_stop(loop *loop); /* none of its threads runs any more; without the tables' lock */
-int loop_add_socket(loop *loop, unsigned index, int descriptor, uint8_t family); /* errno or 0 */
+/* Each thread has a socket of its own for an address, or the first one has the only one. */
+int loop_add_socket(loop *loop, unsigned worker, unsigned index, int descriptor); /* errno or 0 */
 void loop_remove_socket(loop *loop, unsigned index);
+int loop_count(const loop *loop);
 int loop_add_stream(loop *loop, stream *stream); /* errno or 0 */
 void loop_remove_stream(loop *loop, stream *stream);
 /* A turn for whoever is not one of its threads. */

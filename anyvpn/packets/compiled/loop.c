@@ -1,8 +1,9 @@
 /* Threads between the tun device and the UDP sockets; none of them knows Python.
  *
- * Each thread has a queue of the device; the first has the sockets too. A wake takes a bounded
- * share of each descriptor that is ready, under the tables' lock, and sends all that came of it
- * before it lets the lock go.
+ * Each thread has a queue of the device and a socket for each address, among which the kernel
+ * divides clients (SO_REUSEPORT); what it writes to its queue lets the kernel give it the answers.
+ * A wake takes a bounded share of each descriptor that is ready, under the tables' lock, and sends
+ * all that came of it before it lets the lock go.
  *
  * Source: Linux, net/ipv4/udp_offload.c, drivers/net/tun.c, udp(7), ip(7), ipv6(7), epoll(7).
  */
@@ -48,6 +49,7 @@ typedef struct {
     loop *loop;
     pthread_t thread;
     int device, epoll, wake;
+    int sockets[MOST_SOCKETS]; /* -1: not there */
     turn *turn;
     unsigned moved; /* frames and datagrams of this wake */
     double rate;    /* of them in a second, lately */
@@ -160,18 +162,18 @@ static size_t send_singly(int descriptor, const burst *burst) {
     return lost;
 }
 
-static bool may_segment(const udp_socket *socket, const burst *burst) {
+static bool may_segment(const bool *only_single, const burst *burst) {
     size_t longest = __atomic_load_n(&burst->channel->longest_segment, __ATOMIC_RELAXED);
-    return burst->datagrams == 1 || (__atomic_load_n(&socket->segmentation, __ATOMIC_RELAXED) &&
+    return burst->datagrams == 1 || (!__atomic_load_n(only_single, __ATOMIC_RELAXED) &&
                                      (!longest || burst->segment <= longest));
 }
 
 /* Whether datagrams sent one by one may pass where a burst was refused; remembers it. */
-static bool do_without(udp_socket *socket, const burst *burst, int error) {
+static bool do_without(bool *only_single, const burst *burst, int error) {
     if (burst->datagrams == 1)
         return false;
     if (error == EIO) { /* the device below has no checksum offload, which bursts need */
-        __atomic_store_n(&socket->segmentation, false, __ATOMIC_RELAXED);
+        __atomic_store_n(only_single, true, __ATOMIC_RELAXED);
         return true;
     }
     if (error == EINVAL || error == EMSGSIZE) { /* longer than the path's MTU: only whole ones may be fragmented */
@@ -182,11 +184,11 @@ static bool do_without(udp_socket *socket, const burst *burst, int error) {
 }
 
 /* Sends bursts of one socket, as many as leave together; gives how many are done with. */
-static unsigned send_together(udp_socket *socket, const burst *bursts, unsigned burst_count) {
+static unsigned send_together(int descriptor, bool *only_single, const burst *bursts, unsigned burst_count) {
     message messages[MOST_BURSTS];
     struct mmsghdr headers[MOST_BURSTS];
     unsigned ready = 0;
-    while (ready < burst_count && may_segment(socket, &bursts[ready])) {
+    while (ready < burst_count && may_segment(only_single, &bursts[ready])) {
         const burst *burst = &bursts[ready];
         headers[ready].msg_len = 0;
         write_message(&messages[ready], &headers[ready].msg_hdr, &burst->path, burst->data, burst->size,
@@ -194,19 +196,25 @@ static unsigned send_together(udp_socket *socket, const burst *bursts, unsigned 
         ready++;
     }
     if (!ready) {
-        count_burst(bursts, send_singly(socket->descriptor, bursts));
+        count_burst(bursts, send_singly(descriptor, bursts));
         return 1;
     }
-    int sent = sendmmsg(socket->descriptor, headers, ready, MSG_DONTWAIT);
+    int sent = sendmmsg(descriptor, headers, ready, MSG_DONTWAIT);
     if (sent > 0) {
         for (int at = 0; at < sent; at++)
             count_burst(&bursts[at], 0);
         return (unsigned)sent;
     }
-    if (do_without(socket, bursts, errno))
+    if (do_without(only_single, bursts, errno))
         return 0;
     count_burst(bursts, bursts->datagrams); /* a full queue, or a path that is not there */
     return 1;
+}
+
+/* Any of an address will do: they have the same port. */
+static int socket_of(const worker *worker, unsigned index) {
+    int own = worker->sockets[index];
+    return own >= 0 ? own : worker->loop->workers[0].sockets[index];
 }
 
 static void send_bursts(turn *turn, burst *bursts, unsigned burst_count) {
@@ -214,14 +222,14 @@ static void send_bursts(turn *turn, burst *bursts, unsigned burst_count) {
         unsigned index = bursts[at].path.socket, end = at + 1;
         while (end < burst_count && bursts[end].path.socket == index)
             end++;
-        udp_socket *socket = index < MOST_SOCKETS ? &turn->engine->sockets[index] : NULL;
-        if (socket == NULL || socket->descriptor < 0) {
+        int descriptor = index < MOST_SOCKETS ? socket_of(turn->host, index) : -1;
+        if (descriptor < 0) {
             for (; at < end; at++)
                 count_burst(&bursts[at], bursts[at].datagrams);
             continue;
         }
         while (at < end)
-            at += send_together(socket, bursts + at, end - at);
+            at += send_together(descriptor, &turn->engine->single_datagrams[index], bursts + at, end - at);
     }
 }
 
@@ -265,6 +273,11 @@ static int watch_stream(int epoll, stream *stream, int how) {
     return epoll_ctl(epoll, how, stream->descriptor, &event) < 0 ? errno : 0;
 }
 
+/* Streams are divided among the threads by the numbers of their tunnels. */
+static int epoll_of(const loop *loop, const stream *stream) {
+    return loop->workers[stream->tunnel->identifier % (unsigned)loop->count].epoll;
+}
+
 static void flush_stream(turn *turn, stream *stream) {
     const worker *worker = turn->host;
     bool was_congested = stream->is_congested;
@@ -275,7 +288,7 @@ static void flush_stream(turn *turn, stream *stream) {
         stream_lose(turn, stream, error == EPIPE || error == ECONNRESET ? "the peer closed the connection"
                                                                         : "the connection was lost");
     else if (was_congested != stream->is_congested)
-        watch_stream(worker->loop->workers[0].epoll, stream, EPOLL_CTL_MOD);
+        watch_stream(epoll_of(worker->loop, stream), stream, EPOLL_CTL_MOD);
 }
 
 static const sinks descriptors = {send_bursts, write_items, flush_stream};
@@ -362,7 +375,7 @@ static int receive_some(worker *worker, unsigned index) {
             .msg_controllen = sizeof messages[at].control,
         };
     }
-    int descriptor = worker->loop->engine->sockets[index].descriptor;
+    int descriptor = worker->sockets[index];
     int received = recvmmsg(descriptor, headers, DATAGRAMS_PER_CALL, MSG_DONTWAIT, NULL);
     if (received < 0) {
         /* ICMP messages about something that we sent come as errors, and are gone with that */
@@ -384,7 +397,7 @@ static int receive_some(worker *worker, unsigned index) {
 }
 
 static void read_socket(worker *worker, unsigned index) {
-    if (index >= MOST_SOCKETS || worker->loop->engine->sockets[index].descriptor < 0)
+    if (index >= MOST_SOCKETS || worker->sockets[index] < 0)
         return;
     for (int number = 0; number < CALLS_PER_WAKE; number++)
         if (receive_some(worker, index) < DATAGRAMS_PER_CALL)
@@ -460,6 +473,8 @@ static int watch(int epoll, int descriptor, enum watched watched, unsigned index
 static bool prepare(worker *worker, loop *loop, int device) {
     errno = 0;
     worker->loop = loop;
+    for (int at = 0; at < MOST_SOCKETS; at++)
+        worker->sockets[at] = -1;
     worker->device = fcntl(device, F_DUPFD_CLOEXEC, 3);
     worker->epoll = epoll_create1(EPOLL_CLOEXEC);
     worker->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -540,25 +555,33 @@ turn *loop_turn(loop *loop) {
     return loop->outside;
 }
 
-int loop_add_socket(loop *loop, unsigned index, int descriptor, uint8_t family) {
-    loop->engine->sockets[index] = (udp_socket){descriptor, family, true};
-    int error = watch(loop->workers[0].epoll, descriptor, SOCKET, index);
+int loop_add_socket(loop *loop, unsigned number, unsigned index, int descriptor) {
+    worker *worker = &loop->workers[number];
+    loop->engine->single_datagrams[index] = false;
+    worker->sockets[index] = descriptor;
+    int error = watch(worker->epoll, descriptor, SOCKET, index);
     if (error)
-        loop->engine->sockets[index].descriptor = -1;
+        worker->sockets[index] = -1;
     return error;
 }
 
 void loop_remove_socket(loop *loop, unsigned index) {
-    udp_socket *socket = &loop->engine->sockets[index];
-    if (socket->descriptor >= 0)
-        epoll_ctl(loop->workers[0].epoll, EPOLL_CTL_DEL, socket->descriptor, NULL);
-    socket->descriptor = -1;
+    for (int at = 0; at < loop->count; at++) {
+        worker *worker = &loop->workers[at];
+        if (worker->sockets[index] >= 0)
+            epoll_ctl(worker->epoll, EPOLL_CTL_DEL, worker->sockets[index], NULL);
+        worker->sockets[index] = -1;
+    }
+}
+
+int loop_count(const loop *loop) {
+    return loop->count;
 }
 
 int loop_add_stream(loop *loop, stream *stream) {
-    return watch_stream(loop->workers[0].epoll, stream, EPOLL_CTL_ADD);
+    return watch_stream(epoll_of(loop, stream), stream, EPOLL_CTL_ADD);
 }
 
 void loop_remove_stream(loop *loop, stream *stream) {
-    epoll_ctl(loop->workers[0].epoll, EPOLL_CTL_DEL, stream->descriptor, NULL);
+    epoll_ctl(epoll_of(loop, stream), EPOLL_CTL_DEL, stream->descriptor, NULL);
 }

@@ -848,15 +848,16 @@ static PyObject *core_stop(core *self, PyObject *nothing) {
 }
 
 static PyObject *core_add_socket(core *self, PyObject *arguments) {
-    int index, descriptor, family;
-    if (!PyArg_ParseTuple(arguments, "iii", &index, &descriptor, &family))
+    int worker, index, descriptor;
+    if (!PyArg_ParseTuple(arguments, "iii", &worker, &index, &descriptor))
         return NULL;
-    if (self->loop == NULL || index < 0 || index >= MOST_SOCKETS) {
+    if (self->loop == NULL || index < 0 || index >= MOST_SOCKETS || worker < 0 ||
+        worker >= loop_count(self->loop)) {
         PyErr_SetString(PyExc_ValueError, "it does not run, or that is one socket too many");
         return NULL;
     }
     pthread_rwlock_wrlock(&self->engine->tables);
-    int error = loop_add_socket(self->loop, (unsigned)index, descriptor, (uint8_t)family);
+    int error = loop_add_socket(self->loop, (unsigned)worker, (unsigned)index, descriptor);
     pthread_rwlock_unlock(&self->engine->tables);
     if (error) {
         errno = error;
@@ -953,7 +954,7 @@ static PyMethodDef methods[] = {
     METHOD(now, METH_NOARGS, "now() -> seconds on its clock"),
     METHOD(start, METH_VARARGS, "start([descriptor of the device], eventfd)"),
     METHOD(stop, METH_NOARGS, "stop()"),
-    METHOD(add_socket, METH_VARARGS, "add_socket(index, descriptor, family)"),
+    METHOD(add_socket, METH_VARARGS, "add_socket(thread, index, descriptor)"),
     METHOD(remove_socket, METH_VARARGS, "remove_socket(index)"),
     {NULL, NULL, 0, NULL},
 };

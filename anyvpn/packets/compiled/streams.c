@@ -248,9 +248,8 @@ static bool tell(turn *turn, stream *stream, enum event_type type, const uint8_t
 }
 
 static void lose(turn *turn, stream *stream, const char *why) {
-    if (stream->is_lost)
+    if (__atomic_exchange_n(&stream->is_lost, true, __ATOMIC_RELAXED))
         return;
-    stream->is_lost = true;
     tell(turn, stream, EVENT_LOST_STREAM, (const uint8_t *)why, strlen(why));
 }
 
