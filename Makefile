@@ -7,7 +7,7 @@ TEST_PROGRAMS := $(PROGRAMS) ocserv=ocserv tcpdump=tcpdump \
 	freeradius=freeradius iperf3=iperf3 ethtool=ethtool \
 	redis-server=redis-server redis-cli=redis-tools xmlsec1=xmlsec1
 BENCH_PROGRAMS := $(PROGRAMS) ocserv=ocserv iperf3=iperf3 ethtool=ethtool \
-	openvpn=openvpn wireguard-go=wireguard-go wg=wireguard-tools
+	openvpn=openvpn wireguard-go=wireguard-go wg=wireguard-tools perf=linux-perf
 COMPILER := cc=gcc /usr/include/openssl/evp.h=libssl-dev /usr/include/python3*/Python.h=python3-dev
 ENGINE := hatch_build.py $(wildcard anyvpn/packets/compiled/*)
 ARGS ?=

@@ -11,7 +11,7 @@ from typing import Protocol
 from bench.measures.crowd import measure_crowd
 from bench.measures.pings import measure_pings
 from bench.measures.sessions import measure_idle, measure_logins, measure_memory
-from bench.measures.small_packets import measure_small_packets
+from bench.measures.small_packets import PACKETS_PER_S, measure_small_packets
 from bench.measures.throughput import measure_throughput
 from bench.measures.timing import Timing
 from bench.peers import openvpn, wireguard
@@ -32,6 +32,7 @@ from bench.rows import (
     WIREGUARD,
 )
 from bench.topology import Topology
+from bench.traffic import Datagrams, Traffic
 from bench.tunnel import Channel, OpenTunnel
 
 _OURS = {"python": (PYTHON, PYTHON_OWN), "compiled": (COMPILED, COMPILED_OWN)}
@@ -99,6 +100,8 @@ class TunnelMeasure:
     key: str
     channel: Channel
     run: Callable[[Topology, OpenTunnel, Timing], dict[str, float]]
+    traffic: Callable[[Topology, OpenTunnel], Traffic] | None = None
+    """What flows meanwhile, for whoever wants to look at it for longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +123,16 @@ def _tunnel_measures() -> list[TunnelMeasure]:
         for streams in (1, 8):
             for direction, download in (("down", True), ("up", False)):
                 run = partial(measure_throughput, download=download, streams=streams)
-                found.append(TunnelMeasure(f"{channel.value}.{direction}.{streams}", channel, run))
+                traffic = partial(Traffic, download=download, streams=streams)
+                key = f"{channel.value}.{direction}.{streams}"
+                found.append(TunnelMeasure(key, channel, run, traffic))
     for size_bytes in (100, 512):
         for direction, download in (("down", True), ("up", False)):
             small = partial(measure_small_packets, download=download, size_bytes=size_bytes)
+            datagrams = Datagrams(size_bytes, PACKETS_PER_S)
+            traffic = partial(Traffic, download=download, datagrams=datagrams)
             key = f"dtls.{direction}.udp{size_bytes}"
-            found.append(TunnelMeasure(key, Channel.DATAGRAMS, small))
+            found.append(TunnelMeasure(key, Channel.DATAGRAMS, small, traffic))
     for state, loaded in (("idle", False), ("loaded", True)):
         pings = partial(measure_pings, loaded=loaded)
         found.append(TunnelMeasure(f"dtls.ping.{state}", Channel.DATAGRAMS, pings))

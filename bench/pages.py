@@ -91,6 +91,9 @@ def _page_lines(results: Results) -> Iterator[str]:
             yield from _table_lines(results, row, results.figures[row.key])
     yield "\nThe tunnels, as the two sides have agreed on them:\n\n"
     yield from (f"- {name}: {text}\n" for name, text in results.tunnels.items())
+    if results.profiles:
+        yield "\n### Where the time goes in rows that are missed\n\n"
+        yield from _profile_lines(results)
     if results.skipped:
         yield "\nNot in this run:\n\n"
         yield from (f"- {name}: {why}\n" for name, why in results.skipped.items())
@@ -111,6 +114,13 @@ def _table_lines(results: Results, row: Row, figures: dict[str, Figures]) -> Ite
         ]
         yield f"| {' | '.join(cells)} |\n"
         title = ""
+
+
+def _profile_lines(results: Results) -> Iterator[str]:
+    for row in ROWS:
+        for subject, profile in results.profiles.get(row.key, {}).items():
+            functions = ", ".join(f"`{name}` {share:.0f} %" for name, share in profile)
+            yield f"- {row.title}, {TITLES[subject]}: {functions}\n"
 
 
 def _machine(results: Results) -> str:

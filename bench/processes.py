@@ -20,7 +20,7 @@ class Processes:
     """The process `pid` and all that came from it; ocserv has one for each client."""
 
     def __init__(self, pid: int) -> None:
-        self._pid = pid
+        self.pid = pid
 
     def cpu_s(self) -> float:
         """User and system time so far; processes that have ended count with their parent's.
@@ -57,7 +57,7 @@ class Processes:
             if directory.name.isdecimal():
                 with suppress(OSError):
                     parents[int(directory.name)] = int(_stat(int(directory.name))[_PARENT])
-        found = {self._pid}
+        found = {self.pid}
         while more := {pid for pid, parent in parents.items() if parent in found} - found:
             found |= more
         yield from found

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.profiler import Profile
 from bench.rows import ROWS, Row, Target
 
 FORMAT = 1
@@ -54,6 +55,8 @@ class Results:
     tunnels: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     figures: dict[str, dict[str, Figures]] = field(default_factory=dict)
+    profiles: dict[str, dict[str, Profile]] = field(default_factory=dict)
+    """By row and subject: where the time goes, where a target was missed."""
 
     def add(self, row: str, subject: str, figure: float) -> None:
         """One sample more."""
@@ -89,6 +92,10 @@ class Results:
             "versions": dict(self.versions),
             "tunnels": self.tunnels,
             "skipped": self.skipped,
+            "profiles": {
+                row: {subject: dict(profile) for subject, profile in of_row.items()}
+                for row, of_row in self.profiles.items()
+            },
             "rows": [self._row_as_json(row) for row in ROWS if row.key in self.figures],
         }
 
@@ -122,6 +129,10 @@ def read_results(file: Path) -> Results:
         versions=content["versions"],
         tunnels=content["tunnels"],
         skipped=content["skipped"],
+        profiles={
+            row: {subject: tuple(profile.items()) for subject, profile in of_row.items()}
+            for row, of_row in content["profiles"].items()
+        },
         figures={
             row["row"]: {
                 name: Figures(tuple(each["samples"])) for name, each in row["figures"].items()

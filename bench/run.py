@@ -23,13 +23,14 @@ from typing import NoReturn
 from rich.console import Console
 
 from anyvpn.testing.programs import UnmetExpectation
+from bench import profiler
 from bench.contest import GATEWAY_MEASURES, TUNNEL_MEASURES, Peer, contestants
 from bench.machine import machine, versions
 from bench.measures.timing import QUICK, Timing
 from bench.peers.anyconnect import AnyConnectPeer
 from bench.report import show
 from bench.results import Results
-from bench.rows import ROWS, TITLES
+from bench.rows import COMPILED, PYTHON, ROWS, TITLES, Row
 from bench.topology import Topology
 from bench.tunnel import Channel, OpenTunnel
 
@@ -46,6 +47,7 @@ NEEDED = {
 }
 LAST_RESULT = Path(__file__).with_name("results") / "last.json"
 WIDTH = 160
+PROFILED = (PYTHON, COMPILED)
 QUICK_ROWS = ("dtls.down.1.*",)
 
 progress = Console(stderr=True, highlight=False)
@@ -70,11 +72,14 @@ class Run:
         for name, why in there.missing.items():
             if name in self._subjects:
                 self.results.skipped[TITLES[name]] = why
+        chosen = {name: peer for name, peer in there.peers.items() if name in self._subjects}
         for number in range(1, self._timing.repeats + 1):
-            for name, peer in there.peers.items():
-                if name in self._subjects:
-                    self._say(f"round {number} of {self._timing.repeats}: {TITLES[name]}")
-                    self._measure(topology, name, peer, is_first=number == 1)
+            for name, peer in chosen.items():
+                self._say(f"round {number} of {self._timing.repeats}: {TITLES[name]}")
+                self._measure(topology, name, peer, is_first=number == 1)
+        for name, peer in chosen.items():
+            if isinstance(peer, AnyConnectPeer) and name in PROFILED:
+                self._profile(topology, name, peer, directory)
 
     def _measure(self, topology: Topology, subject: str, peer: Peer, *, is_first: bool) -> None:
         """One subject's turn."""
@@ -97,6 +102,39 @@ class Run:
                 assert isinstance(peer, AnyConnectPeer)
                 with _running(peer):
                     self._add(each.key, subject, each.run(topology, peer, self._timing))
+
+    def _profile(
+        self, topology: Topology, subject: str, peer: AnyConnectPeer, directory: Path
+    ) -> None:
+        """Look where the time goes in the rows whose targets this subject has missed."""
+        missed = [
+            (row.key, measure)
+            for row in ROWS
+            for measure in TUNNEL_MEASURES
+            if row.key == f"{measure.key}.cpu" and self._misses(row, subject)
+        ]
+        engine = peer.gateway.engine
+        why_not = profiler.why_not(engine)
+        if missed and why_not:
+            self.results.skipped[f"profiles of {TITLES[subject]}"] = why_not
+            return
+        for row, measure in missed:
+            if measure.traffic is None:
+                continue
+            self._say(f"profile of {TITLES[subject]}: {row}")
+            with (
+                _running(peer),
+                _tunnel(peer, measure.channel) as tunnel,
+                measure.traffic(topology, tunnel) as traffic,
+            ):
+                traffic.wait_for_report(self._timing.warm_up_s)
+                pid, time_s = peer.gateway.processes.pid, self._timing.time_s
+                profile = profiler.record(engine, pid, time_s, directory)
+            self.results.profiles.setdefault(row, {})[subject] = profile
+
+    def _misses(self, row: Row, subject: str) -> bool:
+        verdicts = self.results.verdicts(row)
+        return any(each.target.subject == subject and not each.met for each in verdicts)
 
     def _is_wanted(self, key: str) -> bool:
         return any(row.startswith(f"{key}.") for row in self._wanted)

@@ -75,6 +75,13 @@ class DocumentTests:
         assert "- anyvpn, dtls: AES-256-GCM, MTU 1434" in page
         assert "- OpenVPN: openvpn not installed" in page
 
+    def test_the_page_says_where_the_time_goes_where_it_is_too_much(self) -> None:
+        made = results()
+        assert "Where the time goes" not in page_figures(made)
+        made.profiles["dtls.up.1.cpu"] = {"python": (("open_records (records.py)", 20.4),)}
+        title = "DTLS, 1 TCP stream up, anyvpn, Python engine × openconnect"
+        assert f"- {title}: `open_records (records.py)` 20 %\n" in page_figures(made)
+
     def test_readme_has_a_sentence_of_the_best_engine_there_is(self) -> None:
         made = results()
         assert "the Python engine takes" in readme_figures(made)

@@ -50,6 +50,7 @@ class FileTests:
         made = results(CPU, ocserv=(4.0, 5.0, 4.5), compiled_own=(1.0, 1.1, 0.9))
         made.tunnels["a tunnel"] = "AES-256-GCM, MTU 1434"
         made.skipped["openvpn"] = "is not there"
+        made.profiles[CPU.key] = {COMPILED_OWN: (("veth_xmit (kernel)", 12.5), ("seal", 3.0))}
         made.write(tmp_path / "results" / "one.json")
         assert read_results(tmp_path / "results" / "one.json") == made
 
