@@ -72,10 +72,8 @@ class Rules:
         source_port, port = numbers or (0, 0)
         if is_answer:
             of, to, source_port, port = to, of, port, source_port
-        for ports, several, (mask, value), (
-            of_mask,
-            of_value,
-        ), of_ports, of_several, allows in rules:
+        for rule in rules:
+            ports, several, (mask, value), (of_mask, of_value), of_ports, of_several, allows = rule
             if (
                 ports[0] <= port <= ports[1]
                 and to & mask == value
