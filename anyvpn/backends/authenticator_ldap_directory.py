@@ -123,8 +123,9 @@ class Directory:
             connection.bind_as_service()
         if not entry.attributes:
             entry = self._read(connection, entry.dn)
-        groups = self._groups(connection, entry, said.username)
-        return Found(self._identity(said.username, entry, groups), entry.dn, must_change=False)
+        user = self._name(entry, said.username)
+        groups = self._groups(connection, entry, user)
+        return Found(self._identity(user, entry, groups), entry.dn, must_change=False)
 
     def change_password(self, connection: Connection, dn: str, old: str, new: str) -> str:
         """Give a user another password; why the directory does not accept it, or nothing.
@@ -171,19 +172,20 @@ class Directory:
         # One attribute at least, so that an entry that was read is told from one that was not
         return sorted(wanted | {"objectClass"})
 
-    def _identity(self, user: str, entry: Entry, groups: Iterable[str]) -> Identity:
+    def _name(self, entry: Entry, typed: str) -> str:
         own = self._layout
-        if own.name_attribute:
-            names = entry.attributes.get(own.name_attribute.lower(), ())
-            same = [each for each in names if folded_name(each) == folded_name(user)]
-            if len(same) != 1 and len(names) != 1:
-                raise LoginRejected(
-                    f"the user's entry has {len(names)} values of {own.name_attribute}"
-                )
-            user = read_name(same[0] if same else names[0])
+        if not own.name_attribute:
+            return typed
+        names = entry.attributes.get(own.name_attribute.lower(), ())
+        same = [each for each in names if folded_name(each) == folded_name(typed)]
+        if len(same) != 1 and len(names) != 1:
+            raise LoginRejected(f"the user's entry has {len(names)} values of {own.name_attribute}")
+        return read_name(same[0] if same else names[0])
+
+    def _identity(self, user: str, entry: Entry, groups: Iterable[str]) -> Identity:
         kept = {
             name: entry.attributes[name.lower()]
-            for name in own.attributes
+            for name in self._layout.attributes
             if entry.attributes.get(name.lower())
         }
         return Identity(

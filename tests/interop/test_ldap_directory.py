@@ -219,6 +219,16 @@ class GroupTests(LDAPCase):
         identity = await self.login("alice", **self.SEARCH)
         assert identity.groups == {"staff", "vpn users"}
 
+    async def test_the_filter_speaks_of_the_directory_s_name_however_it_was_typed(self) -> None:
+        """Attributes such as memberUid know case, unlike uid: no group, no prohibition."""
+        Site.slapd.add(
+            f"dn: cn=exact,{GROUPS}\nobjectClass: groupOfNames\nobjectClass: extensibleObject\n"
+            f"cn: exact\nmember: cn=nobody\nlabeledURI: alice\n"
+        )
+        own = {**self.SEARCH, "group_filter": "(labeledURI={user})"}
+        for name in ("alice", "ALICE"):
+            assert (await self.login(name, **own)).groups == {"exact"}
+
     async def test_whatever_a_group_s_name_has_in_it_is_its_name(self) -> None:
         name = 'Sales, "EMEA" + Süd \\2C #=<>;'
         written = "".join(f"\\{each}" if each in '\\,"+<>;=' else each for each in name)
