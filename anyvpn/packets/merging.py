@@ -3,12 +3,6 @@
 The rules are those of the kernel's own GRO: cut again, a super-packet gives what was received,
 but for IPv4 ids that stood still, which count up then.
 
-Of acknowledgements without data that follow each other in a flow the last says what the others
-said, and it alone goes on: as if the receiver had merged what it acknowledges, as a host whose
-network card merges does. Half of all packets of a download are such, and each would cost the
-kernel as much as a super-packet. None is left out that repeats one, or that has options beside
-timestamps (RFC 3449, section 5.2.1).
-
 Source: Linux, net/ipv4/tcp_offload.c; virtio 1.2, section 5.1.6.
 """
 
@@ -28,7 +22,6 @@ _TCP_FLAGS_AT, _TCP_CHECKSUM_AT = 13, 16
 _TCP = 6
 _FIN, _PSH, _ACK, _ECE = 0x01, 0x08, 0x10, 0x40
 _IPV4_BYTES, _IPV6_BYTES = 20, 40
-_TIMESTAMPS = b"\1\1\x08\x0a"  # the way in which all hosts write them
 _LONGEST_PACKET_BYTES = 0xFFFF
 # Next headers of IPv6 behind which a TCP header may still follow
 _IPV6_EXTENSIONS = frozenset((0, 43, 44, 51, 60, 135, 139, 140))
@@ -56,7 +49,6 @@ def merge_segments(packets: Sequence[bytes], header_bytes: int) -> list[bytes]:
         return list(packets)
     plain_header = bytes(header_bytes)
     open_runs: dict[bytes, _Run] = {}
-    acknowledgements: dict[bytes, int] = {}  # where the last of each flow stands among the items
     items: list[bytes | _Run] = []
     for packet in packets:
         segment = _read(packet)
@@ -65,23 +57,11 @@ def merge_segments(packets: Sequence[bytes], header_bytes: int) -> list[bytes]:
             items.append(packet)
             continue
         flow, mergeable = segment[0], segment[1]
-        place = acknowledgements.pop(flow, -1)
-        if _is_acknowledgement(segment, packet):
-            before = items[place] if place >= 0 else b""
-            if isinstance(before, bytes) and before and _says_more(packet, before):
-                items[place] = packet
-            else:
-                open_runs.pop(flow, None)
-                place = len(items)
-                items.append(packet)
-            acknowledgements[flow] = place
-            continue
         run = open_runs.get(flow)
         if run is not None and mergeable and run.take(segment, packet):
             continue
         if not flow:
             open_runs.clear()
-            acknowledgements.clear()
             items.append(packet)
         elif mergeable and not segment[6] & (_FIN | _PSH):
             open_runs[flow] = run = _Run(segment, packet)
@@ -98,43 +78,6 @@ def merge_segments(packets: Sequence[bytes], header_bytes: int) -> list[bytes]:
         else:
             frames += [plain_header + packet for packet in item.packets]
     return frames
-
-
-def _is_acknowledgement(segment: _Segment, packet: bytes) -> bool:
-    """Whether it says nothing else: no data, no other flag, no option beside timestamps."""
-    flow, _, common, *_, flags, _, header_bytes = segment
-    if not flow or flags != _ACK or len(packet) != header_bytes:
-        return False
-    options = common[-1][2:]
-    return not options or (len(options) == 12 and options[:4] == _TIMESTAMPS)
-
-
-def _says_more(packet: bytes, before: bytes) -> bool:
-    """Whether an acknowledgement of the same flow makes the one before it needless."""
-    ip_bytes = _IPV4_BYTES if packet[0] >> 4 == 4 else _IPV6_BYTES
-    same = ((0, 2), (6, 10)) if ip_bytes == _IPV4_BYTES else ((0, 4), (6, 8))
-    sequence, acknowledge = ip_bytes + 4, ip_bytes + 8
-    further = int.from_bytes(packet[acknowledge : acknowledge + 4], "big")
-    further -= int.from_bytes(before[acknowledge : acknowledge + 4], "big")
-    return (
-        len(packet) == len(before)
-        and 0 < further & 0xFFFFFFFF < 1 << 31
-        and packet[sequence:acknowledge] == before[sequence:acknowledge]
-        and all(packet[begin:end] == before[begin:end] for begin, end in same)
-        and _is_intact_alone(packet, ip_bytes)
-    )
-
-
-def _is_intact_alone(packet: bytes, ip_bytes: int) -> bool:
-    """Whether its checksums are right, and it has the length that it says."""
-    if ip_bytes == _IPV4_BYTES:
-        length, addresses = int.from_bytes(packet[2:4], "big"), packet[12:20]
-        if word_sum(packet[:_IPV4_BYTES]):
-            return False
-    else:
-        length, addresses = int.from_bytes(packet[4:6], "big") + _IPV6_BYTES, packet[8:40]
-    total = word_sum(addresses) + _TCP + len(packet) - ip_bytes + word_sum(packet[ip_bytes:])
-    return length == len(packet) and total % MODULUS == 0
 
 
 def _read(packet: bytes) -> _Segment | None:

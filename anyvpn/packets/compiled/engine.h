@@ -361,7 +361,7 @@ typedef struct {
 
 typedef struct {
     int first, last, pieces;
-    bool is_run, is_closed, is_first_checked, is_acknowledgement;
+    bool is_run, is_closed, is_first_checked;
     uint8_t flags;
     size_t headers, ip, segment, size;
     uint32_t next_sequence;

@@ -2,8 +2,7 @@
  *
  * The rules are those of the kernel's own GRO, and of merging.py: cut again, a super-packet gives
  * what was received, but for IPv4 ids that stood still, which count up then. Only segments whose
- * checksums are right are merged, since the super-packet is given a new one. Of acknowledgements
- * without data that follow each other in a flow the last alone goes on.
+ * checksums are right are merged, since the super-packet is given a new one.
  *
  * Source: Linux, net/ipv4/tcp_offload.c; virtio 1.2, section 5.1.6.
  */
@@ -16,7 +15,7 @@ enum { IPV4_BYTES = 20, IPV6_BYTES = 40, TCP_BYTES = 20, TCP = 6, TCP_CHECKSUM_A
 enum { FIN = 0x01, PSH = 0x08, ACK = 0x10, ECE = 0x40 };
 enum { DO_NOT_FRAGMENT = 0x40 };
 
-enum look { NO_TCP, UNKNOWN_FLOW, LONELY, MERGEABLE, ACKNOWLEDGEMENT };
+enum look { NO_TCP, UNKNOWN_FLOW, LONELY, MERGEABLE };
 
 void merging_reset(merging *merging) {
     merging->piece_count = merging->item_count = merging->open_count = 0;
@@ -30,13 +29,6 @@ static bool may_hide_tcp(uint8_t next_header) {
     default:
         return false;
     }
-}
-
-/* As options, if any, in the way in which all hosts write them. */
-static bool has_timestamps_alone(const uint8_t *tcp, size_t size) {
-    static const uint8_t timestamps[4] = {1, 1, 8, 10};
-    size_t options = size - TCP_BYTES;
-    return !options || (options == 12 && memcmp(tcp + TCP_BYTES, timestamps, sizeof timestamps) == 0);
 }
 
 /* Whether there is a TCP segment in the packet, and where its headers end. */
@@ -66,8 +58,6 @@ static enum look look_at(const uint8_t *packet, size_t size, size_t *ip, size_t 
     if (tcp < TCP_BYTES || size < *headers)
         return UNKNOWN_FLOW;
     unsigned flags = packet[*ip + 13];
-    if (is_whole && size == *headers && flags == ACK && has_timestamps_alone(packet + *ip, tcp))
-        return ACKNOWLEDGEMENT;
     bool plain = (flags & ~(unsigned)(ECE | FIN | PSH)) == ACK;
     return is_whole && size > *headers && plain ? MERGEABLE : LONELY;
 }
@@ -95,16 +85,6 @@ static bool is_intact(const uint8_t *packet, size_t size, size_t ip) {
     if ((addresses + TCP + (size - ip) + word_sum(packet + ip, size - ip)) % 65535)
         return false;
     return ip != IPV4_BYTES || word_sum(packet, IPV4_BYTES) % 65535 == 0;
-}
-
-/* Whether an acknowledgement of the same flow makes the one before it needless. */
-static bool says_more(const uint8_t *packet, const piece *before, size_t size, size_t ip) {
-    uint32_t further = get32(packet + ip + 8) - get32(before->packet + ip + 8);
-    bool same_ip = ip == IPV4_BYTES
-                       ? memcmp(packet, before->packet, 2) == 0 && memcmp(packet + 6, before->packet + 6, 4) == 0
-                       : memcmp(packet, before->packet, 4) == 0 && memcmp(packet + 6, before->packet + 6, 2) == 0;
-    return size == before->size && further > 0 && further < 1u << 31 && same_ip &&
-           memcmp(packet + ip + 4, before->packet + ip + 4, 4) == 0 && is_intact(packet, size, ip);
 }
 
 static int open_run_of(const merging *merging, const uint8_t *packet, size_t ip) {
@@ -144,7 +124,7 @@ static bool take(merging *merging, item *run, const uint8_t *packet, size_t size
     uint8_t flags = packet[ip + 13];
     if (get32(packet + ip + 4) != run->next_sequence || run->is_closed || headers != run->headers ||
         payload > run->segment || (flags ^ run->flags) & ECE || run->size + payload > LONGEST_PACKET ||
-        run->pieces == MOST_RUN_PIECES || run->is_acknowledgement || !same_headers(first->packet, packet, ip, headers))
+        run->pieces == MOST_RUN_PIECES || !same_headers(first->packet, packet, ip, headers))
         return false;
     if (!run->is_first_checked) {
         if (!is_intact(first->packet, first->size, ip)) {
@@ -173,7 +153,7 @@ static item *add_item(merging *merging, int first) {
     return made;
 }
 
-static item *begin_run(merging *merging, int first, size_t ip, size_t headers) {
+static void begin_run(merging *merging, int first, size_t ip, size_t headers) {
     const piece *only = &merging->pieces[first];
     item *run = add_item(merging, first);
     run->is_run = true;
@@ -188,7 +168,6 @@ static item *begin_run(merging *merging, int first, size_t ip, size_t headers) {
     if (merging->open_count == MOST_OPEN_RUNS)
         close_run(merging, 0);
     merging->open_runs[merging->open_count++] = merging->item_count - 1;
-    return run;
 }
 
 bool merging_add(merging *merging, const uint8_t *packet, size_t size, tunnel *tunnel, bool mergeable) {
@@ -205,11 +184,6 @@ bool merging_add(merging *merging, const uint8_t *packet, size_t size, tunnel *t
     }
     int at = open_run_of(merging, packet, ip);
     item *run = at < 0 ? NULL : &merging->items[merging->open_runs[at]];
-    if (run != NULL && look == ACKNOWLEDGEMENT && run->is_acknowledgement &&
-        says_more(packet, &merging->pieces[run->first], size, ip)) {
-        merging->pieces[run->first] = (piece){packet, size, tunnel, -1};
-        return true;
-    }
     if (run != NULL && look == MERGEABLE && take(merging, run, packet, size, ip, headers)) {
         int added = add_piece(merging, packet, size, tunnel);
         merging->pieces[run->last].next = added;
@@ -222,8 +196,6 @@ bool merging_add(merging *merging, const uint8_t *packet, size_t size, tunnel *t
     int added = add_piece(merging, packet, size, tunnel);
     if (look == MERGEABLE && !(packet[ip + 13] & (FIN | PSH)))
         begin_run(merging, added, ip, headers);
-    else if (look == ACKNOWLEDGEMENT)
-        begin_run(merging, added, ip, headers)->is_acknowledgement = true;
     else
         add_item(merging, added);
     return true;
