@@ -11,8 +11,9 @@ BENCH_PROGRAMS := $(PROGRAMS) ocserv=ocserv iperf3=iperf3 ethtool=ethtool \
 COMPILER := cc=gcc /usr/include/openssl/evp.h=libssl-dev /usr/include/python3*/Python.h=python3-dev
 ENGINE := hatch_build.py $(wildcard anyvpn/packets/compiled/*)
 ARGS ?=
+TIME ?= 60
 
-.PHONY: run test bench docs clean compiler
+.PHONY: run test check-engine fuzz-engine bench docs clean compiler
 
 # Shows a gateway and two clients at work; ARGS=--once ends after the report
 run: $(VENV)/.installed
@@ -26,6 +27,15 @@ test: $(VENV)/.installed-test $(VENV)/resolved
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+
+# Runs the compiled engine's tests under AddressSanitizer, UndefinedBehaviorSanitizer, ThreadSanitizer
+check-engine: $(VENV)/.installed-test
+	tools/check-engine $(ARGS)
+
+# Fuzzes the compiled engine, each harness for TIME seconds; ARGS=control takes that one alone
+fuzz-engine: $(VENV)/.installed-test
+	tools/install-packages clang=clang
+	tools/fuzz-engine $(TIME) $(ARGS)
 
 # Compares with other gateways on this machine; needs root. ARGS=--list shows the rows
 bench: $(VENV)/.installed-bench

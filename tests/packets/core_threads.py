@@ -88,22 +88,27 @@ class Peer:
 
 
 class CoreThreads:
-    """A running core; `kernel` is where its device leads."""
+    """A running core; `kernels` are where the queues of its device lead, a thread for each."""
 
-    def __init__(self) -> None:
+    def __init__(self, queues: int = 1) -> None:
         self.core = Core(True, 0)
-        device, self.kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        device.setblocking(False)
-        self.kernel.settimeout(PATIENCE_S)
+        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(queues)]
+        self.kernels = [kernel for _, kernel in pairs]
+        self.kernel = self.kernels[0]
+        for device, kernel in pairs:
+            device.setblocking(False)
+            kernel.settimeout(PATIENCE_S)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
-        self.core.start([device.fileno()], self._wake)
-        device.close()
+        self.core.start([device.fileno() for device, _ in pairs], self._wake)
+        for device, _ in pairs:
+            device.close()  # the core has its own
         self._events: list[Event] = []
 
     def stop(self) -> None:
         """End the threads."""
         self.core.stop()
-        self.kernel.close()
+        for kernel in self.kernels:
+            kernel.close()
         os.close(self._wake)
 
     def wait_for(self, kind: int) -> Event:

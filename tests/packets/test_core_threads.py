@@ -9,7 +9,7 @@ from unittest import TestCase
 from anyvpn.packets._compiled import HANDSHAKE, LOST_STREAM, WAITING, Core
 from anyvpn.packets.tls_keys import key_update
 from anyvpn.testing.inner_packets import ANYWHERE, ipv4_packet
-from anyvpn.wire.cstp import frame_data
+from anyvpn.wire.cstp import PacketKind, frame_data
 from tests.packets.core_threads import (
     APPLICATION_DATA,
     HANDSHAKE_TYPE,
@@ -204,6 +204,54 @@ class LifeTests(TestCase):
             peer.socket.close()
             del threads
         self.assertEqual(opened(), before)
+
+
+class ManyThreadsTests(TestCase):
+    """What several threads and the reactor do to the same tunnels at once."""
+
+    def setUp(self) -> None:
+        self.threads = CoreThreads(queues=3)
+        self.addCleanup(self.threads.stop)
+        self.core = self.threads.core
+        self.core.attach(1, [(CLIENT, 32)], 1, 1400)
+
+    def flood(self, rounds: int) -> None:
+        for number in range(rounds):
+            for kernel in self.threads.kernels:
+                kernel.send(incoming(b"%d" % number))
+            self.core.send_control(1, 0, PacketKind.KEEPALIVE, b"")
+            self.core.times(1, 0)
+
+    def test_each_packet_arrives_in_an_order_of_its_queue(self) -> None:
+        peer = Peer(self.core, 1)
+        received: list[tuple[int, bytes]] = []
+        for _ in range(20):
+            self.flood(20)
+            received += [peer.receive() for _ in range(4 * 20)]
+        frames = [frame for _, frame in received]
+        for number in range(20):
+            self.assertEqual(frames.count(frame_data([incoming(b"%d" % number)])[0]), 3 * 20)
+
+    def test_a_stream_that_ends_is_told_once_whoever_finds_it(self) -> None:
+        for _ in range(30):
+            peer = Peer(self.core, 1)
+            self.flood(5)
+            peer.socket.close()
+            self.flood(5)
+            self.assertEqual(self.threads.wait_for(LOST_STREAM)[3], peer.number)
+            self.assertNotIn(LOST_STREAM, [event[0] for event in self.core.events()])
+            self.core.take_tls(1, True)
+
+    def test_channels_change_while_all_threads_send(self) -> None:
+        for _ in range(50):
+            peer = Peer(self.core, 1)
+            self.flood(3)
+            self.core.set_tls_keys(1, keys(), None, key_update())
+            self.flood(3)
+            self.core.take_tls(1, True)
+            peer.socket.close()
+            self.core.detach(1)
+            self.core.attach(1, [(CLIENT, 32)], 1, 1400)
 
 
 class FullQueueTests(TestCase):

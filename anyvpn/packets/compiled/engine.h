@@ -20,6 +20,7 @@
 #define ANYVPN_ENGINE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -229,7 +230,7 @@ struct stream {
     enum cipher cipher;
     bool is_tls13, has_explicit_nonce;
     bool is_congested;   /* the socket takes nothing now */
-    bool is_lost;        /* the reactor knows, and will take it away */
+    atomic_bool is_lost; /* the reactor knows, and will take it away */
     bool waits_for_keys; /* the reactor looks at a message of the handshake's kind */
     bool is_in_turn;     /* a turn will send what is unsent */
     aead seal, open;

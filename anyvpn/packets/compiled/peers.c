@@ -165,14 +165,17 @@ static channel *claimed_by(turn *turn, peers *peers, const table_key *host, cons
 /* Sends to that path from now on, if no record that was opened is newer than this one. */
 static void move(turn *turn, channel *channel, const peer_path *path, const uint8_t *record) {
     peers *peers = &turn->engine->peers;
-    if ((int64_t)record_sequence(record) < channel->records.highest)
+    pthread_mutex_lock(&channel->tunnel->lock);
+    bool is_late = (int64_t)record_sequence(record) < channel->records.highest;
+    pthread_mutex_unlock(&channel->tunnel->lock);
+    if (is_late)
         return;
     peer_path old = channel->path;
     leave_path(peers, channel);
     leave_host(peers, channel);
     pthread_mutex_lock(&channel->tunnel->lock);
     channel->path = *path;
-    channel->longest_segment = 0;
+    __atomic_store_n(&channel->longest_segment, 0, __ATOMIC_RELAXED);
     if (!join_host(peers, channel)) {
         channel->path = old; /* no memory: it stays where it was, in the room that it had */
         (void)join_host(peers, channel);

@@ -248,7 +248,7 @@ static bool tell(turn *turn, stream *stream, enum event_type type, const uint8_t
 }
 
 static void lose(turn *turn, stream *stream, const char *why) {
-    if (__atomic_exchange_n(&stream->is_lost, true, __ATOMIC_RELAXED))
+    if (atomic_exchange(&stream->is_lost, true)) /* another thread may find it at the same moment */
         return;
     tell(turn, stream, EVENT_LOST_STREAM, (const uint8_t *)why, strlen(why));
 }

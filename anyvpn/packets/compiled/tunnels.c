@@ -351,10 +351,14 @@ void tunnel_take_packets(turn *turn, tunnel *tunnel, const slice *packets, size_
         const slice *packet = &packets[at];
         if (!is_judged && !accepts(tunnel, packet))
             continue;
-        taken++;
-        bytes += packet->size;
         size_t size = 0;
         const uint8_t *destination = packet_destination(packet->bytes, packet->size, &size);
+        if (destination == NULL) { /* whoever has judged it has overlooked that it is none */
+            count(&tunnel->counters.malformed, 1);
+            continue;
+        }
+        taken++;
+        bytes += packet->size;
         struct tunnel *other = are_others ? routes_find(routes, destination, size) : NULL;
         if (other == NULL) {
             turn_write(turn, tunnel, packet->bytes, packet->size);
