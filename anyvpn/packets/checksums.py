@@ -53,17 +53,19 @@ def load_numpy_segment_sums() -> Callable[[bytes, int], list[int]] | None:
         numpy = import_module("numpy")
     except ImportError:
         return None
-    words, wide, octets = numpy.dtype("<u4"), numpy.dtype("u8"), numpy.dtype("u1")
+    words, wide, wider = numpy.dtype("<u2"), numpy.dtype("u4"), numpy.dtype("u8")
+    octets = numpy.dtype("u1")
     frombuffer, zeros = numpy.frombuffer, numpy.zeros
 
     def numpy_segment_sums(data: bytes, segment_bytes: int) -> list[int]:
         count = len(data) // segment_bytes
         rows = frombuffer(data, octets, count * segment_bytes).reshape(count, segment_bytes)
-        if segment_bytes % 4:
-            padded = zeros((count, (segment_bytes + 3) & ~3), octets)
+        if segment_bytes % 2:
+            padded = zeros((count, segment_bytes + 1), octets)
             padded[:, :segment_bytes] = rows
             rows = padded
-        sums: list[int] = (rows.view(words).sum(1, dtype=wide) << 8).tolist()
+        # 65536 words of 16 bits fit into 32
+        sums: list[int] = (rows.view(words).sum(1, dtype=wide).astype(wider) << 8).tolist()
         if len(data) % segment_bytes:
             sums.append(word_sum(data[count * segment_bytes :]))
         return sums
