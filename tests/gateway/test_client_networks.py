@@ -126,9 +126,12 @@ class ClientNetworksTests(GatewayCase):
         token = self.client().log_in("bob")
         self.assertIn("10.6.0.0/16 is refused", self.refusal(token))
         self.assertEqual(self.device.routes, {BRANCH, OTHER})
+        [owner, _] = self.gateway._registry.all()
+        self.gateway._registry.end(owner, EndReason.KICKED)
+        self.assertEqual(self.device.routes, frozenset())
         self.device.refused_routes = frozenset()
         self.tunnel(token)
-        self.assertEqual(len(self.device.routes), 3)
+        self.assertEqual(self.device.routes, {BRANCH, ip_network("10.6.0.0/16")})
 
     def test_a_session_that_ends_before_its_routes_are_there_leaves_none(self) -> None:
         token = self.client().log_in()

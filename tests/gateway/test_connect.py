@@ -8,6 +8,7 @@ from ipaddress import ip_network
 from anyvpn.errors import BackendFailed
 from anyvpn.model.authentication import LoginComplete
 from anyvpn.model.events import EventKind
+from anyvpn.model.packet_filter import FilterRule
 from anyvpn.model.session import Connected
 from anyvpn.testing.inner_packets import ANYWHERE, ipv4_packet, ipv6_packet
 from anyvpn.wire.authentication import read_gateway_message
@@ -211,6 +212,19 @@ class PacketTests(GatewayCase):
         (event,) = self.listener.of(EventKind.TUNNEL_CLOSED)
         assert event.counters is not None
         self.assertEqual(event.counters.dropped_spoofed, 1)
+
+    def test_the_filters_of_the_policy_are_kept_to(self) -> None:
+        self.set_policy(filters=(FilterRule.read("allow udp 198.51.100.0/24"),))
+        bob = self.tunnel(self.client().log_in("bob"))
+        good, bad = (
+            ipv4_packet(bytes((10, 99, 0, 3)), each) for each in (ANYWHERE, bytes((10, 1, 1, 1)))
+        )
+        bob.send(b"".join(frame_data([bad, good])))
+        self.assertEqual(self.packets_to_kernel(), [good])
+        bob.vanish()
+        event = self.listener.of(EventKind.TUNNEL_CLOSED)[-1]
+        assert event.counters is not None
+        self.assertEqual(event.counters.dropped_filtered, 1)
 
     def test_two_clients_reach_each_other(self) -> None:
         bob = self.tunnel(self.client().log_in("bob"))
