@@ -48,6 +48,7 @@ class CodeFile:
     def __init__(self, path: Path, reactor: ThreadsReactor | None = None) -> None:
         self.path = path
         self._thread = None if reactor is None else WorkerThreads("codes", reactor)
+        self._is_closed = False
 
     def __str__(self) -> str:
         return str(self.path)
@@ -88,12 +89,15 @@ class CodeFile:
 
     def close(self) -> None:
         """End the thread, after what it is at."""
+        self._is_closed = True
         if self._thread is not None:
             self._thread.close()
 
     # --- in the thread ------------------------------------------------------------------------
 
     async def _do(self, work: Callable[[], Result]) -> Result:
+        if self._is_closed:
+            raise BackendFailed(f"{self.path} is closed")
         return work() if self._thread is None else await self._thread.run(work)
 
     def _devices(self) -> tuple[CodeMaker, ...]:
