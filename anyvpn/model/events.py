@@ -62,6 +62,19 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineTotals:
+    """What a packet engine is and has counted beside its tunnels.
+
+    `unroutable_packets` came from the device for nobody; `dropped_events` is what it had no room
+    to tell the control plane; `threads` are those of its own.
+    """
+
+    unroutable_packets: int
+    dropped_events: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One thing that happened, at `at_s` (Unix seconds), to whom.
 

@@ -21,14 +21,9 @@ from typing import cast
 from twisted.internet.interfaces import IReactorFDSet, IReactorTime
 from twisted.logger import Logger
 
-from anyvpn.interfaces import (
-    ICSTPStream,
-    IDescriptorDevice,
-    IPacketObserver,
-    ITunDevice,
-)
+from anyvpn.interfaces import ICSTPStream, IDescriptorDevice, IPacketObserver, ITunDevice
 from anyvpn.model.channels import ChannelName, DTLSChannel, PeerPath
-from anyvpn.model.events import Counters
+from anyvpn.model.events import Counters, EngineTotals
 from anyvpn.model.group_policy import Network
 from anyvpn.model.liveness import ChannelActivity
 from anyvpn.model.packet_filter import FilterRule
@@ -203,6 +198,10 @@ class CompiledPacketEngine(PythonPacketEngine):
             return Counters()
         data_at_s = told[8] and told[8] + self._reactor.seconds() - self._core.now()
         return super().counters(tunnel_id).plus(Counters(*told[:8], data_at_s=data_at_s))
+
+    def totals(self) -> EngineTotals:
+        """What it has counted beside its tunnels."""
+        return EngineTotals(*self._core.totals())
 
     def activity(self, tunnel_id: int, name: ChannelName) -> ChannelActivity | None:
         """When that channel last received and last sent; None when it is not there."""

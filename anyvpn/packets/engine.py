@@ -18,7 +18,7 @@ from anyvpn.dtls.records import APPLICATION_DATA, split_datagram
 from anyvpn.errors import DTLSError, MalformedPacket
 from anyvpn.interfaces import ICSTPStream, IPacketEngine, IPacketObserver, ITunDevice
 from anyvpn.model.channels import ChannelName, DTLSChannel, PeerPath
-from anyvpn.model.events import Counters
+from anyvpn.model.events import Counters, EngineTotals
 from anyvpn.model.group_policy import Network
 from anyvpn.model.liveness import ChannelActivity
 from anyvpn.model.packet_filter import FilterRule
@@ -67,8 +67,7 @@ class PythonPacketEngine:
         *,
         follows_client: bool = True,
     ) -> None:
-        self.unroutable_packets = 0
-        """What the tun device gave that no tunnel has an address for."""
+        self._unroutable_packets = 0
         self._reactor = reactor
         self._device = device
         self._datagrams = datagrams
@@ -148,6 +147,10 @@ class PythonPacketEngine:
         tunnel = self._tunnels.get(tunnel_id)
         return Counters() if tunnel is None else tunnel.counters()
 
+    def totals(self) -> EngineTotals:
+        """What it has counted beside its tunnels."""
+        return EngineTotals(self._unroutable_packets, 0, 0)
+
     def activity(self, tunnel_id: int, name: ChannelName) -> ChannelActivity | None:
         """When that channel last received and last sent; None when it is not there."""
         tunnel = self._tunnels.get(tunnel_id)
@@ -185,7 +188,7 @@ class PythonPacketEngine:
     def _frames_read(self, frames: list[bytes]) -> None:
         packets = split_super_packets(frames, self._device.vnet_header_bytes)
         groups, elsewhere = self._routes.group_by_destination(packets)
-        self.unroutable_packets += len(elsewhere)
+        self._unroutable_packets += len(elsewhere)
         now_s = self._reactor.seconds()
         for tunnel, group in groups.items():
             self._send(tunnel, group, now_s)
@@ -204,7 +207,7 @@ class PythonPacketEngine:
         for tunnel, group in groups.items():
             if not tunnel.detached:
                 # An answer is never too long, so no answer comes of it
-                self._guard(tunnel, partial(_send_only, tunnel, group, now_s))
+                self._guard(tunnel, partial(tunnel.send, group, now_s))
         if elsewhere:
             self._device.write_packets(merge_segments(elsewhere, self._device.vnet_header_bytes))
 
@@ -364,7 +367,7 @@ class PythonPacketEngine:
         if dtls is not None:
             self._peers.remove(dtls)
 
-    def _guard(self, tunnel: Tunnel, action: Callable[[], None]) -> None:
+    def _guard(self, tunnel: Tunnel, action: Callable[[], object]) -> None:
         """Whatever goes wrong costs this tunnel its channels, and others nothing."""
         try:
             action()
@@ -391,7 +394,3 @@ def _sorted_out(
     if len(packets) == len(frames):
         return packets, []
     return packets, [frame for frame in frames if frame[0] != _DATA]
-
-
-def _send_only(tunnel: Tunnel, packets: list[bytes], now_s: float) -> None:
-    tunnel.send(packets, now_s)

@@ -9,7 +9,9 @@ from twisted.internet.task import Clock
 
 from anyvpn.interfaces import IPacketEngine
 from anyvpn.model.channels import PeerPath
+from anyvpn.model.events import EngineTotals
 from anyvpn.packets.compiled_engine import CompiledPacketEngine
+from anyvpn.testing.inner_packets import ANYWHERE, ipv4_packet
 from anyvpn.testing.memory_channels import MemoryDatagrams
 from anyvpn.testing.memory_tun import MemoryTun
 from anyvpn.testing.packet_engine_contract import PacketEngineContract
@@ -46,3 +48,10 @@ class CompiledEngineHooks:
 
 class CompiledPacketEngineContractTests(CompiledEngineHooks, PacketEngineContract, TestCase):
     """The contract."""
+
+
+class TotalsTests(CompiledEngineHooks, TestCase):
+    def test_packets_for_nobody_are_counted(self) -> None:
+        self.make_engine()
+        self.device.inject([ipv4_packet(ANYWHERE, ANYWHERE)] * 4)
+        self.assertEqual(self.compiled_engine.totals(), EngineTotals(4, 0, 0))

@@ -272,7 +272,7 @@ class PythonPacketEngineTests(EngineHooks, TestCase):
 
     def test_packets_without_an_owner_are_counted(self) -> None:
         self.device.inject([ipv4_packet(ANYWHERE, ANYWHERE)] * 4)
-        self.assertEqual(self.python_engine.unroutable_packets, 4)
+        self.assertEqual(self.python_engine.totals().unroutable_packets, 4)
 
     def test_the_queue_of_a_congested_stream_has_its_bound(self) -> None:
         client = InnerClient(7, self.engine)

@@ -790,7 +790,9 @@ static PyObject *core_sent(core *self, PyObject *nothing) {
 
 static PyObject *core_totals(core *self, PyObject *nothing) {
     (void)nothing;
-    return Py_BuildValue("(KK)", counted(&self->engine->unroutable), counted(&self->engine->events.dropped));
+    int threads = self->loop == NULL ? 0 : loop_count(self->loop);
+    return Py_BuildValue("(KKi)", counted(&self->engine->unroutable),
+                         counted(&self->engine->events.dropped), threads);
 }
 
 static PyObject *core_set_time(core *self, PyObject *argument) {
@@ -949,7 +951,7 @@ static PyMethodDef methods[] = {
     METHOD(counters, METH_VARARGS, "counters(tunnel) -> counters or None"),
     METHOD(times, METH_VARARGS, "times(tunnel, channel) -> received, sent, probed, round trip, or None"),
     METHOD(events, METH_NOARGS, "events() -> [(type, tunnel, channel, kind, path, bytes)]"),
-    METHOD(totals, METH_NOARGS, "totals() -> packets for nobody, events that had no room"),
+    METHOD(totals, METH_NOARGS, "totals() -> packets for nobody, events that had no room, threads"),
     METHOD(set_time, METH_O, "set_time(seconds), where the reactor drives it"),
     METHOD(now, METH_NOARGS, "now() -> seconds on its clock"),
     METHOD(start, METH_VARARGS, "start([descriptor of the device], eventfd)"),
