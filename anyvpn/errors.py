@@ -21,6 +21,7 @@ AnyvpnError
     NetworkRefused              a network behind a client cannot be led to it
     BackendFailed               a server or store behind a backend did not do its work
         LoginUndecided          and what the user typed was refused by another one
+    ControlFailed               a running gateway cannot be asked what it does
     ClientError                 a client's connection cannot go on; the text says what to do
         GatewayUnreachable      no connection, or none that answers
         GatewayUntrusted        its certificate is not one to talk to
@@ -122,6 +123,10 @@ class LoginUndecided(BackendFailed):
 
     It is told as a failure, and counted as a guess, which it may be.
     """
+
+
+class ControlFailed(AnyvpnError):
+    """A running gateway cannot be asked; the text is one line for the operator."""
 
 
 class ClientError(AnyvpnError):

@@ -25,8 +25,8 @@ FLOORS = {
     "client": 4,
     "control": 5,
     "load": 5,
-    "tap": 5,
-    "cli": 6,
+    "tap": 6,
+    "cli": 7,
 }
 """What a module is part of, by the first name below the package; higher floors know lower ones."""
 

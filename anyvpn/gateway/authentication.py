@@ -124,6 +124,11 @@ class LoginDesk:
     def __len__(self) -> int:
         return len(self._logins)
 
+    @property
+    def in_progress(self) -> int:
+        """How many logins have no verdict yet."""
+        return len(self._logins) - len(self._forgetting)
+
     async def post(self, post: LoginPost) -> LoginAnswer:
         """Take one POST to its login; gives what to answer."""
         if self._admission.is_banned(post.peer):
@@ -191,17 +196,13 @@ class LoginDesk:
     def _begin(self, post: LoginPost, chosen: ProfileBinding | None, error: str) -> Login | None:
         limits, message = self._settings.limits, post.message
         source = source_of(post.peer)
-        if len(self._logins) - len(self._forgetting) >= limits.pending_logins:
+        if self.in_progress >= limits.pending_logins:
             self._make_room()
-        if (
-            len(self._logins) - len(self._forgetting) >= limits.pending_logins
-            or self._pending[source] >= limits.pending_logins_per_address
-        ):
+        is_full = self.in_progress >= limits.pending_logins
+        if is_full or self._pending[source] >= limits.pending_logins_per_address:
             log.warn("Too many logins are in progress; one from {peer} is refused", peer=post.peer)
             return None
-        by_url = None
-        if chosen is None:
-            by_url = self._groups.by_url(post.host, message.group_access, post.path)
+        by_url = None if chosen else self._groups.by_url(post.host, message.group_access, post.path)
         binding = chosen or by_url or self._groups.default
         login = Login(
             self._reactor,

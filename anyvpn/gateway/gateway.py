@@ -18,6 +18,7 @@ from anyvpn.gateway.authentication import LoginDesk
 from anyvpn.gateway.client_networks import ClientNetworks
 from anyvpn.gateway.datagram_door import DatagramDoor
 from anyvpn.gateway.front_door import Desks, FrontDoor
+from anyvpn.gateway.session import Session
 from anyvpn.gateway.sessions import SessionRegistry
 from anyvpn.gateway.settings import GatewaySettings, ShutdownBehaviour
 from anyvpn.gateway.timers import Timers
@@ -133,6 +134,15 @@ class Gateway:
     def _abort_connections(self) -> None:
         for stream in tuple(self._connections):
             stream.abort("the gateway stops")
+
+    def sessions(self) -> tuple[Session, ...]:
+        """Every session, in the order of their logins."""
+        return self._registry.all()
+
+    @property
+    def logins_in_progress(self) -> int:
+        """How many clients are about to log in."""
+        return self._logins.in_progress
 
     def tell(self, event: Event) -> None:
         """Tell every listener; one that fails harms no other."""

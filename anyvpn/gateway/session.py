@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from anyvpn.gateway.timers import Timer
+from anyvpn.model.channels import ChannelName
 from anyvpn.model.credentials import folded_name
 from anyvpn.model.events import Counters
 from anyvpn.model.session import (
@@ -28,6 +29,9 @@ class SessionTunnel(Protocol):
 
     def counters(self) -> Counters:
         """What it has moved so far."""
+
+    def data_channel(self) -> tuple[ChannelName, str]:
+        """The channel that data takes, and its cipher suite."""
 
     def replaced(self) -> None:
         """Another CONNECT has taken the session over: say goodbye and let go."""

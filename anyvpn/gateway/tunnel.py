@@ -70,6 +70,7 @@ class Tunnel:
     __slots__ = (
         "_data_at_s",
         "_dtls",
+        "_dtls_suite",
         "_goodbye",
         "_limits",
         "_look",
@@ -95,6 +96,7 @@ class Tunnel:
         self._session = session
         self._stream = stream
         self._dtls = dtls
+        self._dtls_suite = ""
         self._peer = peer
         self._limits = LivenessLimits(dpd_s=dpd_s)
         self._data_at_s = 0.0
@@ -155,6 +157,12 @@ class Tunnel:
     def counters(self) -> Counters:
         """What it has moved so far."""
         return self._parts.engine.counters(self._session.tunnel_id)
+
+    def data_channel(self) -> tuple[ChannelName, str]:
+        """The channel that data takes, and its cipher suite."""
+        if self._parts.engine.activity(self._session.tunnel_id, ChannelName.DTLS) is not None:
+            return ChannelName.DTLS, self._dtls_suite
+        return ChannelName.CSTP, self._tls()
 
     # --- the stream's reader ----------------------------------------------------------------
 
@@ -224,6 +232,7 @@ class Tunnel:
         """Data goes over DTLS from now on."""
         if self._over or self._dtls is None:
             return
+        self._dtls_suite = suite.name
         channel = DTLSChannel(keys, path, self._dtls.encoding, early_records)
         self._tell(EventKind.DTLS_UP, f"{suite.name} with {_place(path)}")
         self._parts.engine.replace_channel(self._session.tunnel_id, ChannelName.DTLS, channel)
@@ -354,8 +363,10 @@ class Tunnel:
         networks = self._session.record.policy.client_networks
         addresses = " ".join(map(str, (*settings.lease.addresses, *networks)))
         dtls = "off" if settings.dtls is None else settings.dtls.suite
-        tls = f"{self._stream.protocol_version()} {self._stream.cipher_name()}"
-        return f"{addresses} MTU {settings.mtu_bytes} {tls} DTLS {dtls}"
+        return f"{addresses} MTU {settings.mtu_bytes} {self._tls()} DTLS {dtls}"
+
+    def _tls(self) -> str:
+        return f"{self._stream.protocol_version()} {self._stream.cipher_name()}"
 
 
 def _place(path: PeerPath) -> str:

@@ -136,6 +136,19 @@ def read_section(file: Path, key: str) -> dict[KeyPath, ChosenBackend]:
     return draft.backends_below(key)
 
 
+def read_table(file: Path, key: str, kind: type[Table]) -> Table:
+    """One of our own tables alone; others may have problems.
+
+    Raises: ConfigurationError: the file cannot be read, or this table has problems.
+    """
+    draft = Draft(read_document(file))
+    _read_section(draft, next(section for section in SECTIONS if section.key == key))
+    found = draft.table(key, kind)
+    if found is None:
+        raise draft.document.error(draft.problems)
+    return found
+
+
 def _read_section(draft: Draft, section: Section) -> None:
     content = draft.document.tables.get(section.key, section.default)
     header = section.shape.value.format(section.key)

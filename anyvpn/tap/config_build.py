@@ -30,6 +30,7 @@ from anyvpn.tap.config_positions import KeyPath
 from anyvpn.tap.config_structure import Problem
 from anyvpn.tap.config_tables import (
     ConnectionProfileTable,
+    ControlTable,
     DTLSTable,
     GatewayTable,
     LimitsTable,
@@ -52,6 +53,8 @@ class LoadedGateway:
     datagrams: tuple[tuple[str, int], ...]
     backend_names: Mapping[str, str]
     engine: type[PythonPacketEngine]
+    control: Path | None
+    """The control socket; None: there is none."""
 
 
 def load_gateway(file: Path, reactor: Reactor) -> LoadedGateway:
@@ -70,6 +73,7 @@ def load_gateway(file: Path, reactor: Reactor) -> LoadedGateway:
     assert contexts is not None
     gateway = _table(draft, "gateway", GatewayTable)
     dtls = _table(draft, "dtls", DTLSTable)
+    control = _table(draft, "control", ControlTable)
     listen, _ = listen_addresses(gateway, reactor)
     port = dtls_port(dtls, listen)
     return LoadedGateway(
@@ -90,6 +94,7 @@ def load_gateway(file: Path, reactor: Reactor) -> LoadedGateway:
             ".".join(map(str, path)): each.backend.name for path, each in draft.chosen.items()
         },
         engine=engine,
+        control=control.path(draft.document.file) if control.enabled else None,
     )
 
 

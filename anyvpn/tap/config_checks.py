@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
@@ -12,7 +13,9 @@ from anyvpn.tap.config import ChosenBackend, Draft
 from anyvpn.tap.config_positions import KeyPath
 from anyvpn.tap.config_structure import Problem, did_you_mean
 from anyvpn.tap.config_tables import (
+    LONGEST_SOCKET_PATH_BYTES,
     ConnectionProfileTable,
+    ControlTable,
     DTLSTable,
     GatewayTable,
     TLSTable,
@@ -35,6 +38,7 @@ def check(draft: Draft, reactor: Reactor) -> Iterator[Problem]:
         yield from _hidden_profiles_are_reachable(gateway, profiles)
         yield from _can_be_listened_on(draft, gateway, reactor)
     yield from _certificates_are_asked_for(draft)
+    yield from _socket_path_fits(draft)
     yield from _named_profiles_exist(draft)
     yield from _named_policies_exist(draft)
     yield from _named_pools_exist(draft)
@@ -194,6 +198,19 @@ def _can_be_listened_on(draft: Draft, gateway: GatewayTable, reactor: Reactor) -
             yield Problem(
                 ("dtls", "interfaces", number), f'must be an IP address, not "{interface}"'
             )
+
+
+def _socket_path_fits(draft: Draft) -> Iterator[Problem]:
+    control = draft.table("control", ControlTable)
+    if control is None or not control.enabled:
+        return
+    size = len(os.fsencode(control.path(draft.document.file)))
+    if size > LONGEST_SOCKET_PATH_BYTES:
+        yield Problem(
+            ("control", "socket"),
+            f"must be a path of at most {LONGEST_SOCKET_PATH_BYTES} bytes, this one has {size}; "
+            "name a shorter one",
+        )
 
 
 # --- names that one backend's settings give to another's --------------------------------------

@@ -16,6 +16,8 @@ from anyvpn.gateway.settings import DEFAULT_CIPHERS, Limits
 # From the protocol: what a UDP header has room for, and the least that IPv6 asks of a link
 LARGEST_PORT = 65535
 SMALLEST_TUN_MTU_BYTES = 1280
+# From Linux (unix(7)): what a socket's address has room for
+LONGEST_SOCKET_PATH_BYTES = 107
 
 # Ours
 LARGEST_TUN_MTU_BYTES = 9000
@@ -206,6 +208,26 @@ class TunTable:
     )
 
 
+@attrs.frozen
+class ControlTable:
+    """Where `anyvpn status` asks; only the user that the gateway runs as may, and root."""
+
+    enabled: bool = attrs.field(
+        default=True, metadata={"help": "Whether the running gateway can be asked what it does."}
+    )
+    socket: Path | None = attrs.field(
+        default=None,
+        metadata={
+            "help": "Unix socket; by default beside this file: gateway.sock for gateway.toml.",
+            "example": "/run/anyvpn/gateway.sock",
+        },
+    )
+
+    def path(self, file: Path) -> Path:
+        """Where the socket of this configuration file is."""
+        return self.socket or file.absolute().with_suffix(".sock")
+
+
 _LIMIT_HELP = {
     "handshake_time_s": "Seconds that a TLS handshake may take.",
     "request_time_s": "Seconds that a client may take to send one request.",
@@ -331,6 +353,12 @@ SECTIONS: tuple[Section, ...] = (
         "limits",
         "What peers may cost; times in seconds.",
         table=LimitsTable,
+        default={},
+    ),
+    Section(
+        "control",
+        "The control socket: where `anyvpn status` asks.",
+        table=ControlTable,
         default={},
     ),
 )

@@ -19,11 +19,12 @@ from twisted.internet.interfaces import (
     IReactorCore,
     IReactorFDSet,
     IReactorFromThreads,
-    IReactorTime,
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from anyvpn.control.reports import Reports
+from anyvpn.control.server import ControlReactor, open_control
 from anyvpn.errors import AnyvpnError, StartUpFailed
 from anyvpn.gateway.gateway import Gateway
 from anyvpn.interfaces import IDescriptorDevice, IRoutedTunDevice
@@ -43,7 +44,7 @@ STOP_TIME_S = 5.0
 """How long each part may take to stop; telling all clients takes one round trip."""
 
 
-class GatewayReactor(Reactor, IReactorCore, IReactorFDSet, IReactorFromThreads, IReactorTime):
+class GatewayReactor(Reactor, ControlReactor, IReactorCore, IReactorFDSet, IReactorFromThreads):
     """What a gateway needs of a reactor."""
 
 
@@ -149,10 +150,29 @@ class GatewayService(MultiService):
     async def _start(self) -> None:
         assert self._engine is not None, "not opened"
         assert self._gateway is not None, "not opened"
+        self._open_control(self._gateway, self._engine)
         self._engine.start()
         await self._gateway.start()
         log.info("{line}", line=self.describe())
         self._output.close()
+
+    def _open_control(self, gateway: Gateway, engine: PythonPacketEngine) -> None:
+        """By the user that twistd has become, who must be able to remove it in the end."""
+        loaded, dtls = self._loaded, self._loaded.settings.dtls
+        assert self._device is not None, "not opened"
+        if loaded.control is None:
+            return
+        reports = Reports(
+            gateway,
+            engine,
+            self._device,
+            name=loaded.settings.name,
+            listen=tuple(each.text for each in loaded.listen),
+            dtls_port=dtls.port if dtls.enabled else 0,
+            started_at_s=self._reactor.seconds(),
+            seconds=self._reactor.seconds,
+        )
+        self._ports.append(open_control(self._reactor, loaded.control, reports))
 
     def describe(self) -> str:
         """What runs, in one line."""
@@ -168,7 +188,8 @@ class GatewayService(MultiService):
             f"Gateway {loaded.settings.name} listens on {where}; DTLS {udp}; "
             f"tun device {device.name if device else 'none'} (offloads {offloads}); "
             f"packet engine {self._engine.name if self._engine else 'none'}; "
-            f"connection profiles: {len(loaded.settings.profiles)}"
+            f"connection profiles: {len(loaded.settings.profiles)}; "
+            f"control socket {loaded.control or 'none'}"
         )
 
     def _refuse(self, text: str) -> NoReturn:

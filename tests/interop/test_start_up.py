@@ -105,12 +105,15 @@ class RightsTests:
                 line = next(each for each in status.splitlines() if each.startswith(f"{kind}:"))
                 assert set(line.split()[1:]) == {str(NOBODY)}
             assert "CapEff:\t0000000000000000" in status
+            control_socket = gateway.directory / "gateway.sock"
+            assert control_socket.stat().st_uid == NOBODY
             client = site.connect()
             client.wait_for_dtls()
             assert client.ping(gateway.inner_addresses[0])
         finally:
             site.close()
         assert set(gateway.namespace.devices()) == {"lo", "wan"}
+        assert not control_socket.exists()
 
     def test_daemon_writes_its_pid_and_its_log(self, network: Network, tmp_path: Path) -> None:
         gateway = Gateway(network.gateway, tmp_path / "gateway", changes=BASE)

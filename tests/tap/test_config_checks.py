@@ -130,3 +130,16 @@ class ListenTests(ConfigurationCase):
     def test_interfaces_are_addresses(self) -> None:
         self.change("#interfaces = []", 'interfaces = ["::", "eth0"]')
         assert 'dtls.interfaces[1]: must be an IP address, not "eth0"' in self.only_problem()
+
+
+class ControlTests(ConfigurationCase):
+    def test_socket_has_to_fit_into_an_address(self) -> None:
+        line = self.change("#[control]", f'[control]\nsocket = "/{"x" * 107}"') + 1
+        assert self.only_problem() == (
+            f"gateway.toml:{line}: control.socket: must be a path of at most 107 bytes, "
+            "this one has 108; name a shorter one"
+        )
+
+    def test_socket_that_is_off_may_be_anything(self) -> None:
+        self.change("#[control]", f'[control]\nenabled = false\nsocket = "/{"x" * 107}"')
+        assert self.problems() == []

@@ -200,6 +200,28 @@ class StartTests(ServiceCase):
             assert words in said
 
 
+class ControlTests(ServiceCase):
+    def test_control_socket_is_of_the_user_that_twistd_has_become(self) -> None:
+        self.service.privilegedStartService()
+        assert self.reactor.unixServers == []
+        self.service.startService()
+        [(path, *_)] = self.reactor.unixServers
+        assert path == str(self.loaded.file.with_suffix(".sock"))
+        assert f"control socket {path}" in self.service.describe()
+
+    def test_one_that_cannot_be_had_is_refused_before_anything_begins(self) -> None:
+        self.loaded.file.with_suffix(".sock").write_text("precious")
+        assert "gateway.sock: something else has this name; [control] " in self.refusal()
+        assert self.site.happened[2:] == ["UDP closed", "device closed"]
+
+    def test_none_is_opened_when_it_is_off(self) -> None:
+        loaded = replace(self.loaded, control=None)
+        self.service = GatewayService(cast(GatewayReactor, self.reactor), loaded, self.output)
+        self.start()
+        assert self.reactor.unixServers == []
+        assert "control socket none" in self.service.describe()
+
+
 class RefusalTests(ServiceCase):
     def test_missing_tun_device_is_named_and_nothing_else_is_opened(self) -> None:
         self.site.tun_opened = Deferred()
