@@ -20,6 +20,7 @@ from anyvpn.cli.init import make_plan, next_steps
 from anyvpn.cli.init_files import check_nothing_is_there, write_set_up
 from anyvpn.cli.passwords import read_password
 from anyvpn.cli.run import run
+from anyvpn.cli.status import status
 from anyvpn.cli.users import add_user, change_password, find_user_file, list_users, remove_user
 from anyvpn.errors import ConfigurationError
 
@@ -56,7 +57,7 @@ def main() -> None:
     """
 
 
-for _command in (connect, authenticate, run, bench, cleanup, explain, show_backends):
+for _command in (connect, authenticate, run, bench, cleanup, explain, show_backends, status):
     main.add_command(_command)
 
 

@@ -26,7 +26,7 @@ def print_table(
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in titles:
-        table.add_column(title, no_wrap=title in unbroken)
+        table.add_column(title, no_wrap=title in unbroken, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row), style="dim" if dim(row) else "")
     # whoever reads a pipe wants a row on each line
