@@ -22,7 +22,7 @@ LONGEST_SOCKET_PATH_BYTES = 107
 # Ours
 LARGEST_TUN_MTU_BYTES = 9000
 LARGEST_LIMIT = 1e9
-MAY_BE_ZERO = frozenset(("failures_before_ban",))
+MAY_BE_ZERO = frozenset(("failures_before_ban", "failures_per_user"))
 
 _Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 

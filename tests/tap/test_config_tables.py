@@ -10,7 +10,7 @@ import attrs
 from anyvpn.gateway.settings import DTLSSettings, Limits, TLSSettings
 from anyvpn.plugins import KINDS, backends
 from anyvpn.tap.config_structure import keys_of
-from anyvpn.tap.config_tables import SECTIONS, DTLSTable, LimitsTable, TLSTable
+from anyvpn.tap.config_tables import MAY_BE_ZERO, SECTIONS, DTLSTable, LimitsTable, TLSTable
 
 
 def own_and_nested(table: type) -> list[type]:
@@ -37,6 +37,17 @@ class HelpTests(unittest.TestCase):
     def test_every_kind_of_backend_has_a_section(self) -> None:
         of_clients = {"adapter", "responder"}
         assert {each.kind for each in SECTIONS} - {""} == set(KINDS) - of_clients
+
+
+class LimitsTests(unittest.TestCase):
+    def test_what_may_be_zero_is_what_says_so(self) -> None:
+        says_so = {
+            name
+            for name, (attribute, _) in keys_of(LimitsTable).items()
+            if "; 0: never" in attribute.metadata["help"]
+        }
+        assert says_so == MAY_BE_ZERO
+        LimitsTable(**dict.fromkeys(MAY_BE_ZERO, 0))
 
 
 class DefaultTests(unittest.TestCase):
