@@ -29,6 +29,7 @@ from anyvpn.client.credentials import ClientCredential
 from anyvpn.client.gateway_url import is_address
 from anyvpn.client.known_gateways import KnownGateways
 from anyvpn.errors import ConfigurationError, GatewayUntrusted
+from anyvpn.packets.tls_failures import reason_in
 from anyvpn.packets.tls_keys import TLSSecrets
 
 log = Logger()
@@ -158,11 +159,7 @@ class GatewayTrust:
             if store is not None:
                 store.add_cert(authority)
         if credential is not None:
-            leaf, *others = credential.chain
-            context.use_certificate(leaf)
-            for other in others:
-                context.add_extra_chain_cert(other)
-            context.use_privatekey(credential.key)
+            _use_credential(context, credential)
         context.set_verify(SSL.VERIFY_PEER, self._look)
         self.secrets.watch(context)
         return context
@@ -261,6 +258,19 @@ class GatewayTrust:
             )
         # Asked more than once in a handshake, of which the first has made it known
         return f"{why}; its key is trusted from now on" if watched.is_new else ""
+
+
+def _use_credential(context: SSL.Context, credential: ClientCredential) -> None:
+    leaf, *others = credential.chain
+    try:
+        context.use_certificate(leaf)
+        for other in others:
+            context.add_extra_chain_cert(other)
+        context.use_privatekey(credential.key)
+    except SSL.Error as error:
+        raise ConfigurationError(
+            f"the certificate of {credential.subject} cannot be used: {reason_in(error)}"
+        ) from None
 
 
 def _is_for(leaf: x509.Certificate, name: str) -> bool:

@@ -27,6 +27,9 @@ _VERIFY_ERRORS = {
     21: "an unknown issuer",
     23: "revoked",
     26: "not meant for clients",
+    66: "a key that is too weak",
+    67: "an authority with a key that is too weak",
+    68: "a signature that is too weak",
 }
 
 

@@ -52,12 +52,15 @@ class Holder:
         return self.key.sign(data, ec.ECDSA(algorithm or hashes.SHA256()))
 
 
-def authority(subject: str = "CN=Staff CA,O=Example", above: Holder | None = None) -> Holder:
+def authority(
+    subject: str = "CN=Staff CA,O=Example", above: Holder | None = None, *, key: Key | None = None
+) -> Holder:
     """Who issues certificates: a root, or one below `above`."""
     return issue(
         above,
         subject,
         extensions=(x509.BasicConstraints(ca=True, path_length=None),),
+        key=key,
     )
 
 

@@ -15,6 +15,9 @@ from tests.interop.network import GATEWAY_ADDRESS, Network
 INNER_NETWORK = "10.77.0.0/24"
 INNER_NETWORK_IPV6 = "fd77::/64"
 
+MANY_FAILURES: Mapping[str, object] = {"failures_before_ban": 0, "failures_per_user": 0}
+"""For `limits`, where a module lets more logins fail than a gateway would stand."""
+
 BASE: Mapping[str, object] = {
     "addresses": {
         "backend": "pool",
@@ -119,6 +122,23 @@ class Site(Clients):
         """The same, and wait until its tunnel is set up."""
         client = self.ours(user, host=host, stdin=stdin, options=options)
         client.wait_until_connected()
+        return client
+
+    def refused(
+        self,
+        user: str = "alice",
+        *,
+        ours: bool,
+        host: int = 1,
+        stdin: Sequence[str] = (PASSWORD,),
+        options: Sequence[str] = (),
+    ) -> OpenConnect | AnyvpnClient:
+        """Start either client, which must end without a tunnel."""
+        start = self.ours if ours else self.client
+        client = start(user, host=host, stdin=stdin, options=options)
+        status = client.wait_for_end()
+        assert status == 3 if ours else status != 0, client.output()
+        assert not client.find("Configured as|^Connected: "), client.output()
         return client
 
     def log_in(self, user: str = "alice", *, host: int = 1, options: Sequence[str] = ()) -> str:

@@ -45,12 +45,16 @@ class CredTests:
         client = site.connect_ours("carol", stdin=("her pässword",), options=self.OPTIONS)
         assert client.ping(site.gateway.inner_addresses[0])
 
+    @pytest.mark.parametrize("ours", [False, True])
     @pytest.mark.parametrize(("user", "password"), [("carol", "her"), ("alice", "her pässword")])
-    def test_a_wrong_password_is_refused(self, site: Site, user: str, password: str) -> None:
-        client = site.ours(user, stdin=(password,), options=self.OPTIONS)
-        assert client.wait_for_end() == 3
-        assert client.find("Login failed")
-        site.gateway.wait_for_event("login_failed", user=user, detail="the checker accepts")
+    def test_a_wrong_password_is_refused(
+        self, site: Site, user: str, password: str, ours: bool
+    ) -> None:
+        since = site.gateway.program.position
+        client = site.refused(user, ours=ours, stdin=(password,), options=self.OPTIONS)
+        assert client.find("(?i)login failed")
+        detail = "the checker accepts"
+        site.gateway.wait_for_event("login_failed", user=user, detail=detail, since=since)
 
 
 class PAMTests:
@@ -68,8 +72,9 @@ class PAMTests:
         client = site.connect_ours("carol", stdin=("pam-pass",), options=(*self.OPTIONS, *entry))
         assert client.ping(site.gateway.inner_addresses[0])
 
-    def test_a_wrong_password_is_refused(self, site: Site) -> None:
+    @pytest.mark.parametrize("ours", [False, True])
+    def test_a_wrong_password_is_refused(self, site: Site, ours: bool) -> None:
+        since = site.gateway.program.position
         entry = ("--form-entry", "challenge:answer=stress")
-        client = site.ours("carol", stdin=("wrong",), options=(*self.OPTIONS, *entry))
-        assert client.wait_for_end() == 3
-        site.gateway.wait_for_event("login_failed", user="carol", detail="PAM: ")
+        site.refused("carol", ours=ours, stdin=("wrong",), options=(*self.OPTIONS, *entry))
+        site.gateway.wait_for_event("login_failed", user="carol", detail="PAM: ", since=since)

@@ -5,19 +5,22 @@ The responder is OpenSSL's own.
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
 
 from anyvpn.testing.programs import Program
 from tests.backends.certificates import Holder, authority, issue, revocation_list
 from tests.interop.gateway import PASSWORD
-from tests.interop.site import Site
+from tests.interop.site import MANY_FAILURES, Site
 
 RESPONDER_PORT = 2560
 RESPONDER = f"http://127.0.0.1:{RESPONDER_PORT}"
@@ -69,14 +72,39 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
         "early": issue(root, days=(1, 2)),
         "server": issue(root, extensions=(SERVER_ONLY,)),
         "stranger": issue(authority("CN=Staff CA,O=Example")),
+        "short": issue(root, "CN=short", key=rsa.generate_private_key(65537, 1024)),
+        "below": issue(
+            authority("CN=Weak CA", root, key=rsa.generate_private_key(65537, 1024)), "CN=below"
+        ),
     }
     for name, holder in holders.items():
         (directory / f"{name}.pem").write_bytes(holder.pem)
+    write_signed_by_sha1(directory / "sha1.pem", root)
     (directory / "ca.pem").write_bytes(root.certificate.public_bytes(Encoding.PEM))
     (directory / "ca-and-key.pem").write_bytes(root.pem)
     made = Certificates(directory, root, holders)
     made.revoke()
     return made
+
+
+def write_signed_by_sha1(file: Path, issuer: Holder) -> None:
+    """What no library makes any more; openssl still does."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name.from_rfc4514_string("CN=sha1")
+    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, SHA256())
+    signer = file.with_name("signer.pem")
+    signer.write_bytes(issuer.pem)
+    signed = subprocess.run(
+        [
+            *("openssl", "x509", "-req", "-sha1", "-days", "2", "-set_serial", "7"),
+            *("-CA", str(signer), "-CAkey", str(signer)),
+        ],
+        input=request.public_bytes(Encoding.PEM),
+        capture_output=True,
+        check=True,
+    )
+    own = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file.write_bytes(signed.stdout + own)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +113,7 @@ def gateway_changes(certificates: Certificates) -> Mapping[str, object]:
     names = ("alone", "email", "both", "either", "listed", "asked", "unreachable", "lenient")
     return {
         "tls": {"client_ca": str(certificates.directory / "ca.pem")},
+        "limits": MANY_FAILURES,
         "authenticators": {
             "alone": {"backend": "certificate", "groups": ["subject.OU"]},
             "email": {
@@ -143,11 +172,17 @@ def responder(module_site: Site, certificates: Certificates) -> Iterator[Program
     program.kill()
 
 
-def refused(site: Site, options: tuple[str, ...], detail: str, stdin: tuple[str, ...] = ()) -> None:
-    """Our client gets no word of why; the operator gets all."""
+def refused(
+    site: Site,
+    options: tuple[str, ...],
+    detail: str,
+    stdin: tuple[str, ...] = (),
+    *,
+    ours: bool = True,
+) -> None:
+    """Clients get no word of why; the operator gets all."""
     since = site.gateway.program.position
-    client = site.ours("", stdin=stdin, options=options)
-    assert client.wait_for_end() == 3, client.output()
+    client = site.refused("", ours=ours, stdin=stdin, options=options)
     site.gateway.program.wait_for(rf"login_failed.*{detail}", since=since)
     assert not client.find(detail)
 
@@ -161,10 +196,11 @@ class CertificateTests:
         assert client.ping(site.gateway.inner_addresses[0])
         assert site.gateway.wait_for_event("login_succeeded", user="alice")
 
+    @pytest.mark.parametrize("ours", [False, True])
     def test_one_that_breaks_a_rule_is_refused(
-        self, site: Site, certificates: Certificates
+        self, site: Site, certificates: Certificates, ours: bool
     ) -> None:
-        refused(site, certificates.options("email", "bob"), "is not for clientAuth")
+        refused(site, certificates.options("email", "bob"), "is not for clientAuth", ours=ours)
 
     @pytest.mark.parametrize(
         ("name", "detail"),
@@ -175,10 +211,40 @@ class CertificateTests:
             ("stranger", "not signed by the issuer"),
         ],
     )
+    @pytest.mark.parametrize("ours", [False, True])
     def test_one_that_tls_does_not_accept_is_refused(
+        self, site: Site, certificates: Certificates, name: str, detail: str, ours: bool
+    ) -> None:
+        options = certificates.options("alone", name)
+        refused(site, options, f"is not accepted: {detail}", ours=ours)
+
+    @pytest.mark.parametrize(
+        ("name", "detail"),
+        [
+            ("short", "a key that is too weak at depth 0: CN=short"),
+            ("below", "an authority with a key that is too weak at depth 1: CN=Weak CA"),
+            ("sha1", "a signature that is too weak at depth 0: CN=sha1"),
+        ],
+    )
+    def test_weak_ones_are_refused(
         self, site: Site, certificates: Certificates, name: str, detail: str
     ) -> None:
-        refused(site, certificates.options("alone", name), f"is not accepted: {detail}")
+        options = certificates.options("alone", name)
+        refused(site, options, f"is not accepted: {detail}", ours=False)
+
+    @pytest.mark.parametrize(
+        ("name", "why"),
+        [
+            ("short", "the certificate of CN=short cannot be used: ee key too small"),
+            ("below", "TLS handshake failed: ca key too small"),
+        ],
+    )
+    def test_our_client_does_not_even_show_a_weak_key(
+        self, site: Site, certificates: Certificates, name: str, why: str
+    ) -> None:
+        client = site.ours("", stdin=(), options=certificates.options("alone", name))
+        assert client.wait_for_end() == 1
+        assert client.find(why), client.output()
 
 
 class PasswordTests:
@@ -207,6 +273,14 @@ class PasswordTests:
         client = site.connect("", stdin=(), options=certificates.options("either", "bob"))
         assert client.ping(site.gateway.inner_addresses[0])
         assert site.gateway.wait_for_event("login_succeeded", user="bob")
+
+    @pytest.mark.parametrize("ours", [True, False])
+    def test_without_either_nobody_gets_in(self, site: Site, ours: bool) -> None:
+        since = site.gateway.program.position
+        site.refused(ours=ours, stdin=("wrong",), options=("--authgroup", "either"))
+        site.gateway.wait_for_event(
+            "login_failed", user="alice", detail="no certificate; wrong password", since=since
+        )
 
     @pytest.mark.parametrize("ours", [True, False])
     def test_without_a_certificate_the_password_will_do(self, site: Site, ours: bool) -> None:

@@ -21,7 +21,7 @@ from anyvpn.backends.one_time_codes import CodeMaker
 from tests.interop.client_service import ClientService
 from tests.interop.gateway import NAME, PASSWORD, run_anyvpn
 from tests.interop.network import GATEWAY_ADDRESS
-from tests.interop.site import Site
+from tests.interop.site import MANY_FAILURES, Site
 
 IDENTITY_PORTS = {"browser": 8443, "embedded": 8444, "spoiled": 8445}
 SECRETS = {
@@ -81,6 +81,7 @@ def gateway_changes(certificates: Path, codes: Path) -> Mapping[str, object]:
     }
     return {
         "tls": {"client_ca": str(certificates / "machines.pem")},
+        "limits": MANY_FAILURES,
         "authenticators": {
             "both": both,
             "sha384": {**both, "hash_algorithms": ["sha384"]},
@@ -142,11 +143,17 @@ class CodeTests:
         client = site.connect("frank", options=self.options("button", SECRETS["frank"], "hotp"))
         assert client.ping(site.gateway.inner_addresses[0])
 
-    def test_two_wrong_codes_and_it_is_over(self, site: Site) -> None:
-        client = site.ours("erin", options=self.options("code", bytes(20)))
-        assert client.wait_for_end() == 3
-        assert client.find("Login failed")
-        site.gateway.wait_for_event("login_failed", user="erin", detail="the code is wrong")
+    @pytest.mark.parametrize("ours", [False, True])
+    @pytest.mark.parametrize("group", ["code", "together", "button"])
+    def test_wrong_codes_are_refused(self, site: Site, group: str, ours: bool) -> None:
+        since = site.gateway.program.position
+        user = "frank" if group == "button" else "erin"
+        form, field = ("challenge", "answer") if group == "code" else ("main", "secondary_password")
+        entries = (f"{form}:{field}=123456", "challenge:answer=123456")  # a button is asked twice
+        options = [part for each in entries for part in ("--form-entry", each)]
+        site.refused(user, ours=ours, options=("--authgroup", group, *options))
+        detail = "the code is wrong"
+        site.gateway.wait_for_event("login_failed", user=user, detail=detail, since=since)
 
     def test_a_code_that_was_used_is_not_good_again(self, site: Site) -> None:
         device = CodeMaker("erin", "totp", SECRETS["erin"])
@@ -186,26 +193,27 @@ class MachineAndUserTests:
         )
         assert client.ping(site.gateway.inner_addresses[0])
 
+    @pytest.mark.parametrize("ours", [False, True])
     def test_who_has_no_certificate_for_the_user_is_denied(
-        self, site: Site, certificates: Path
+        self, site: Site, certificates: Path, ours: bool
     ) -> None:
+        since = site.gateway.program.position
         machine = str(certificates / "laptop7.pem")
-        client = site.ours("", stdin=(), options=("--authgroup", "both", "--certificate", machine))
-        assert client.wait_for_end() == 3
-        assert client.find("denies the login")
-        site.gateway.program.wait_for("the client cannot show several certificates")
+        options = ("--authgroup", "both", "--certificate", machine)
+        site.refused("", ours=ours, stdin=(), options=options)
+        why = "the client cannot show several certificates"
+        site.gateway.program.wait_for(why, since=since)
 
-    def test_a_stranger_signs_in_vain(self, site: Site, certificates: Path) -> None:
-        client = site.ours(
-            "",
-            stdin=(),
-            options=(
-                *("--authgroup", "both", "--certificate", str(certificates / "laptop7.pem")),
-                *("--mca-certificate", str(certificates / "mallory.pem")),
-            ),
+    @pytest.mark.parametrize("ours", [False, True])
+    def test_a_stranger_signs_in_vain(self, site: Site, certificates: Path, ours: bool) -> None:
+        since = site.gateway.program.position
+        options = (
+            *("--authgroup", "both", "--certificate", str(certificates / "laptop7.pem")),
+            *("--mca-certificate", str(certificates / "mallory.pem")),
+            *(() if ours else ("--mca-key", str(certificates / "mallory.pem"))),
         )
-        assert client.wait_for_end() == 3
-        assert client.find("denies the login|Login failed")
+        site.refused("", ours=ours, stdin=(), options=options)
+        site.gateway.program.wait_for("user's certificate is not accepted", since=since)
 
 
 class MachineTests:

@@ -101,11 +101,11 @@ class LoginTests:
             assert client.ping(site.gateway.inner_addresses[0])
             site.close_clients()
 
+    @pytest.mark.parametrize("ours", [False, True])
     @pytest.mark.parametrize("profile", ["pap", "mschap"])
-    def test_a_wrong_password_is_rejected(self, site: Site, profile: str) -> None:
+    def test_a_wrong_password_is_rejected(self, site: Site, profile: str, ours: bool) -> None:
         since = site.gateway.program.position
-        client = site.ours("alice", stdin=("wrong",), options=("--authgroup", profile))
-        assert client.wait_for_end() == 3
+        site.refused("alice", ours=ours, stdin=("wrong",), options=("--authgroup", profile))
         site.gateway.program.wait_for(
             r'login_failed user=alice.*"the RADIUS server rejects it', since=since
         )
