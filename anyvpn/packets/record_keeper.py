@@ -114,4 +114,5 @@ class _Drain:
     def stop(self) -> None:
         """Call no more."""
         self._is_started = False
+        del self._drained  # it holds this object, too
         self._transport.unregisterProducer()

@@ -98,8 +98,7 @@ class TLSStream(protocol.Protocol):
         self._keeper: IRecordKeeper | None = None
         self._flushed_bytes = 0
         self._reading = self._more_came = False
-        self._paused = False
-        self._congested = False
+        self._paused = self._congested = False
         self._unread_answer_bytes = 0
         self._told_closed = False
         self._why_closed = ""
@@ -289,11 +288,12 @@ class TLSStream(protocol.Protocol):
     def _handed_over(self, keeper: IRecordKeeper | None) -> None:
         """The records are the keeper's; None: they stay here."""
         self._keeper = keeper
-        if keeper is not None:
-            self._state = _State.KEPT
-        if self._tcp is not None and keeper is None:
+        assert self._tcp is not None, "it has just said that it is drained"
+        if keeper is None:
             self._tcp.registerProducer(self, True)
-        elif self._tcp is not None:
+        else:
+            self._state = _State.KEPT
+            del self.tls, self._memory  # OpenSSL has done its part, and holds half of a session
             self._tcp.stopReading()
 
     def _shake_hands(self) -> None:
