@@ -15,6 +15,7 @@ from anyvpn.model.authentication import PASSWORD_FORM, Answer, CertificateReques
 from anyvpn.testing.authenticator_contract import AuthenticatorContract
 from anyvpn.testing.dialogue import ScriptedDialogue
 from anyvpn.testing.outcomes import error_of
+from tests.backends.hostile_credentials import HostileCredentials
 from tests.backends.test_authenticator_chain import PASSWORD, Passwords
 
 
@@ -45,7 +46,7 @@ class Twice:
         raise LoginRejected("twice wrong")
 
 
-class ContractTests(AuthenticatorContract, TestCase):
+class ContractTests(HostileCredentials, AuthenticatorContract, TestCase):
     groups = frozenset(("staff",))
 
     def make_authenticator(self) -> IAuthenticator:

@@ -25,6 +25,7 @@ from anyvpn.testing.authenticator_contract import AuthenticatorContract
 from anyvpn.testing.dialogue import A_REQUEST, ScriptedDialogue
 from anyvpn.testing.outcomes import error_of
 from tests.backends.certificates import STRANGE_NAME, Holder, authority, issue, revocation_list
+from tests.backends.hostile_credentials import HostileCredentials
 
 ROOT = authority()
 ALICE = issue(ROOT)
@@ -40,7 +41,7 @@ def names(*found: x509.GeneralName) -> Holder:
     return issue(ROOT, "CN=Alice A", extensions=(x509.SubjectAlternativeName(found),))
 
 
-class ContractTests(AuthenticatorContract, TestCase):
+class ContractTests(HostileCredentials, AuthenticatorContract, TestCase):
     def make_authenticator(self) -> IAuthenticator:
         return build(Settings(), Clock())
 

@@ -31,6 +31,7 @@ from anyvpn.testing.authenticator_contract import AuthenticatorContract
 from anyvpn.testing.dialogue import A_REQUEST, ScriptedDialogue
 from anyvpn.testing.outcomes import error_of
 from tests.backends.certificates import STRANGE_NAME, Holder, authority, issue
+from tests.backends.hostile_credentials import HostileCredentials
 
 MACHINES = authority("CN=Machines")
 USERS = authority("CN=Users")
@@ -172,7 +173,7 @@ class BadTests(CertificatePairCase):
         assert "has sent 11" in await self.refusal(signed(ALICE, chain_pkcs7=chain))
 
 
-class ContractTests(CertificatePairCase, AuthenticatorContract):
+class ContractTests(CertificatePairCase, HostileCredentials, AuthenticatorContract):
     request = replace(REQUEST, certificates=())
 
     def right_answers(self) -> tuple[Answer, ...]:

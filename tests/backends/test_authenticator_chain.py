@@ -14,6 +14,7 @@ from anyvpn.model.credentials import Credentials, password_form, read_credential
 from anyvpn.testing.authenticator_contract import AuthenticatorContract
 from anyvpn.testing.dialogue import ScriptedDialogue
 from anyvpn.testing.outcomes import error_of
+from tests.backends.hostile_credentials import HostileCredentials
 
 CODE = Form("Code?", (Field("answer", secret=True),))
 
@@ -62,7 +63,7 @@ PASSWORD = {"username": "alice", "password": "secret"}
 RIGHT_CODE = {"answer": "123456"}
 
 
-class ContractTests(AuthenticatorContract, TestCase):
+class ContractTests(HostileCredentials, AuthenticatorContract, TestCase):
     groups = frozenset(("staff", "2fa"))
 
     def make_authenticator(self) -> IAuthenticator:

@@ -18,11 +18,12 @@ from anyvpn.model.authentication import Answer
 from anyvpn.testing.authenticator_contract import AuthenticatorContract
 from anyvpn.testing.dialogue import ScriptedDialogue
 from anyvpn.testing.outcomes import error_of
+from tests.backends.hostile_credentials import HostileCredentials
 
 RIGHT = {"username": "älice", "password": "p:w ü"}
 
 
-class ContractTests(AuthenticatorContract, TestCase):
+class ContractTests(HostileCredentials, AuthenticatorContract, TestCase):
     user = "älice"
 
     def make_authenticator(self) -> IAuthenticator:

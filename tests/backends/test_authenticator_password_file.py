@@ -28,6 +28,7 @@ from anyvpn.model.authentication import PASSWORD_FORM, Answer, Identity
 from anyvpn.testing.authenticator_contract import AuthenticatorContract
 from anyvpn.testing.dialogue import ScriptedDialogue
 from anyvpn.testing.outcomes import error_of
+from tests.backends.hostile_credentials import HostileCredentials
 
 CHEAP = HashCost(64, 1, 1)
 PASSWORD = "test-pass"
@@ -65,7 +66,7 @@ def login(authenticator: PasswordFile, user: str, password: str = PASSWORD) -> D
     return Deferred.fromCoroutine(authenticator.authenticate(ScriptedDialogue(answers=[answer])))
 
 
-class PasswordFileContractTests(AuthenticatorContract, WithFile):
+class PasswordFileContractTests(HostileCredentials, AuthenticatorContract, WithFile):
     groups = frozenset(("staff", "lab"))
 
     def make_authenticator(self) -> IAuthenticator:

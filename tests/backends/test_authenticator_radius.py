@@ -21,6 +21,7 @@ from anyvpn.model.authentication import Answer, Identity
 from anyvpn.testing.authenticator_contract import AuthenticatorContract
 from anyvpn.testing.dialogue import ScriptedDialogue
 from anyvpn.testing.outcomes import error_of
+from tests.backends.hostile_credentials import HostileCredentials
 
 HOST = "127.0.0.1"
 SECRET = b"radius-secret"
@@ -96,7 +97,7 @@ class RadiusCase(TestCase):
         return str(await error_of(self.login(answer, **changes), BackendFailed))
 
 
-class ContractTests(RadiusCase, AuthenticatorContract):
+class ContractTests(RadiusCase, HostileCredentials, AuthenticatorContract):
     def make_authenticator(self) -> IAuthenticator:
         return self.make(self.serve(accept_alice)[0])
 

@@ -22,6 +22,7 @@ from anyvpn.model.authentication import Answer, Form, Identity
 from anyvpn.testing.authenticator_contract import AuthenticatorContract
 from anyvpn.testing.dialogue import ScriptedDialogue
 from anyvpn.testing.outcomes import completed, error_of
+from tests.backends.hostile_credentials import HostileCredentials
 from tests.backends.test_authenticator_chain import PASSWORD, Passwords
 from tests.backends.test_one_time_codes import COUNTED, SECRET
 
@@ -59,7 +60,7 @@ class CodeCase(TestCase):
         return made
 
 
-class ContractTests(CodeCase, AuthenticatorContract):
+class ContractTests(CodeCase, HostileCredentials, AuthenticatorContract):
     """With the code as the only thing that is asked."""
 
     def make_authenticator(self) -> IAuthenticator:

@@ -35,6 +35,7 @@ from anyvpn.testing.slapd import (
     group,
     person,
 )
+from tests.backends.hostile_credentials import HostileCredentials
 
 ADDRESS = "127.0.0.1"
 PASSWORD = "alices-pass"
@@ -100,6 +101,9 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         f"userPassword: {PASSWORD}\npwdPolicySubentry: cn=strict,{SUFFIX}\n",
         f"dn: uid=grace,{PEOPLE}\nobjectClass: inetOrgPerson\nuid: grace\ncn: g\nsn: g\n"
         f"userPassword: {PASSWORD}\npwdPolicySubentry: cn=grace,{SUFFIX}\n",
+        f"dn: cn=patient,{SUFFIX}\nobjectClass: device\nobjectClass: pwdPolicy\ncn: patient\n"
+        "pwdAttribute: userPassword\n",
+        person("patient", PASSWORD, f"pwdPolicySubentry: cn=patient,{SUFFIX}"),
         group("staff", alice),
         group("vpn users", alice),
         group("all", f"cn=staff,{GROUPS}", f"cn=all,{GROUPS}"),
@@ -142,6 +146,21 @@ class ContractTests(LDAPCase, AuthenticatorContract):
 
     def wrong_answers(self) -> tuple[Answer, ...]:
         return ({"username": "bob", "password": "wrong-one"},)
+
+
+class HostileTests(LDAPCase, HostileCredentials, AuthenticatorContract):
+    """With a user whom wrong passwords do not lock out."""
+
+    user = "patient"
+
+    def make_authenticator(self) -> IAuthenticator:
+        return self.make()
+
+    def right_answers(self) -> tuple[Answer, ...]:
+        return ({"username": "patient", "password": PASSWORD},)
+
+    def wrong_answers(self) -> tuple[Answer, ...]:
+        return ({"username": "patient", "password": "wrong-one"},)
 
 
 class UserTests(LDAPCase):

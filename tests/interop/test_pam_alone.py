@@ -19,6 +19,7 @@ from anyvpn.model.authentication import Answer, Form, Identity, Question
 from anyvpn.testing.authenticator_contract import AuthenticatorContract
 from anyvpn.testing.dialogue import ScriptedDialogue
 from anyvpn.testing.outcomes import error_of
+from tests.backends.hostile_credentials import HostileCredentials
 
 PASSWORD = "pässword"
 # The user may be any name; the password comes with a zero byte behind it
@@ -56,7 +57,9 @@ class PAMCase(TestCase):
         return await made.authenticate(ScriptedDialogue(answers=answers))
 
 
-class ContractTests(PAMCase, AuthenticatorContract):
+class ContractTests(PAMCase, HostileCredentials, AuthenticatorContract):
+    hostile_logins = 15
+
     def make_authenticator(self) -> IAuthenticator:
         return self.make()
 

@@ -12,6 +12,7 @@ from anyvpn.testing.inner_packets import ipv4_packet
 from anyvpn.testing.programs import wait_until
 from anyvpn.testing.scripted_requests import http_request, init, lying_frame, reply
 from anyvpn.wire.cstp import PacketKind, frame_packet
+from tests.backends.hostile_credentials import MEGABYTE, PLANES
 from tests.interop.network import Network
 from tests.interop.scripted_ways import (
     ANSWERS,
@@ -21,7 +22,7 @@ from tests.interop.scripted_ways import (
     client_of,
     run_the_page_s_example,
 )
-from tests.interop.site import Site
+from tests.interop.site import MANY_FAILURES, Site
 
 REQUEST_TIME_S = 3
 EVERY_KIND = b"".join(frame_packet(kind, b"") for kind in range(10, 256))
@@ -29,7 +30,7 @@ EVERY_KIND = b"".join(frame_packet(kind, b"") for kind in range(10, 256))
 
 @pytest.fixture(scope="module")
 def gateway_changes() -> Mapping[str, object]:
-    return {"limits": {"request_time_s": REQUEST_TIME_S}}
+    return {"limits": {**MANY_FAILURES, "request_time_s": REQUEST_TIME_S}}
 
 
 class GatewayTests(GoodWays, BadWays):
@@ -55,6 +56,19 @@ class GatewayTests(GoodWays, BadWays):
             datagrams.send_raw(b"", b"\x00", bytes(1200), b"\x16\xfe\xfd" + bytes(60))
             datagrams.expect_silence(limit_s=0.3)
             datagrams.shake_hands()
+
+    @pytest.mark.parametrize("field", ["username", "password"])
+    def test_hostile_credentials_are_refused_in_peace(self, site: Site, field: str) -> None:
+        """The gateway's log is looked through at the end: nothing of this is an error of ours."""
+        texts = (*PLANES, "a\nb", "\r\n\r\n", "*)(uid=*", "%{User-Name}", "x" * 20_000)
+        with client_of(site) as client:
+            for text in texts:
+                asked = client.post("/", init()).expect_form("username", "password")
+                answers = {**ANSWERS, field: text}
+                client.post(asked.action, reply(asked, answers)).expect_form("username", "password")
+            long = reply(asked, {**ANSWERS, field: MEGABYTE})
+            client.send(http_request("POST", "/", long[:1000], content_length=len(long)))
+            client.answer().expect(413)
 
     def test_half_a_request_is_cut_in_time(self, site: Site) -> None:
         with client_of(site) as client:
