@@ -105,8 +105,9 @@ class GatewayService(MultiService):
         return stopped.addBoth(lambda _: Deferred.fromCoroutine(self._stop()))
 
     def _raise_file_limit(self) -> None:
-        """Let there be a descriptor for each connection, as far as the system allows."""
-        wanted = self._loaded.settings.limits.connections + OTHER_FILES
+        """Let there be descriptors for all connections, as far as the system allows."""
+        connections = self._loaded.settings.limits.connections
+        wanted = connections * self._loaded.engine.files_per_connection + OTHER_FILES
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft >= wanted or soft == resource.RLIM_INFINITY:
             return

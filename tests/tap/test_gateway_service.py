@@ -25,7 +25,7 @@ from anyvpn.interfaces import ITunBackend
 from anyvpn.tap import gateway_service
 from anyvpn.tap.config_build import LoadedGateway
 from anyvpn.tap.gateway import Options
-from anyvpn.tap.gateway_service import STOP_TIME_S, GatewayReactor, GatewayService
+from anyvpn.tap.gateway_service import OTHER_FILES, STOP_TIME_S, GatewayReactor, GatewayService
 from tests.tap.set_up import SetUp
 
 
@@ -99,6 +99,7 @@ class FakeParts:
         class Engine:
             name = "of the test"
             reads_all_queues = True
+            files_per_connection = 2
 
             def __init__(self, *parts: object) -> None: ...
 
@@ -185,6 +186,18 @@ class StartTests(ServiceCase):
         assert self.site.happened[2:] == ["engine started", "gateway started"]
         assert self.output.is_closed
         assert self.output.lines == []
+
+    def test_each_connection_may_have_the_files_that_the_engine_takes(self) -> None:
+        limits = replace(self.loaded.settings.limits, connections=1000)
+        loaded = replace(self.loaded, settings=replace(self.loaded.settings, limits=limits))
+        self.service = GatewayService(cast(GatewayReactor, self.reactor), loaded, self.output)
+        with (
+            patch.object(gateway_service.resource, "getrlimit", return_value=(1024, 50_000)),
+            patch.object(gateway_service.resource, "setrlimit") as set_limit,
+        ):
+            self.start()
+        _, (soft, hard) = set_limit.call_args.args
+        assert (soft, hard) == (2 * 1000 + OTHER_FILES, 50_000)
 
     def test_one_line_says_what_runs(self) -> None:
         self.start()
