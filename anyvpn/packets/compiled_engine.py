@@ -367,9 +367,9 @@ class CompiledPacketEngine(PythonPacketEngine):
                 self._guard(tunnel, partial(self._stream_told, tunnel, serial, stream_told))
             elif kind == WAITING:
                 self._drain(tunnel)
-            elif kind == CONTROL:
+            elif kind == CONTROL and (by_dtls or packet_kind >> 8 == self._kept.number_of(serial)):
                 name = ChannelName.DTLS if by_dtls else ChannelName.CSTP
-                told = partial(tunnel.observer.control_received, name, packet_kind, text)
+                told = partial(tunnel.observer.control_received, name, packet_kind & 0xFF, text)
                 self._guard(tunnel, told)
             elif kind == MOVED:
                 self._guard(tunnel, partial(tunnel.observer.peer_moved, self._peer_path(path)))

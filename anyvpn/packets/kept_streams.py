@@ -49,6 +49,11 @@ class KeptStreams:
         kept = self._kept.get(serial)
         return kept is not None and kept.is_kept
 
+    def number_of(self, serial: int) -> int:
+        """What events about the tunnel's stream have; 0 when the core has none of its."""
+        kept = self._kept.get(serial)
+        return kept.number if kept is not None and kept.is_kept else 0
+
     def let_go(self, serial: int) -> None:
         """The tunnel has its stream no more."""
         kept = self._kept.pop(serial, None)
@@ -74,7 +79,7 @@ class KeptStreams:
 
 @implementer(IRecordKeeper)
 class KeptStream:
-    """The keeper of one stream's records, from `hand_over` until it is records back."""
+    """The keeper of one stream's records, from `hand_over` until it is given back."""
 
     def __init__(
         self,
@@ -99,19 +104,24 @@ class KeptStream:
             self._stream.take_back(b"")
             return
         self._keys = records.keys
-        self.is_kept = True
-        self.number = self._core.set_tls(
-            self._serial,
-            records.descriptor,
-            records.keys.is_tls13,
-            records.keys.cipher.number,
-            records.write_sequence,
-            records.read_sequence,
-            records.keys.write,
-            records.keys.read,
-            self._channel.reader.unfinished,
-            records.unread,
-        )
+        try:
+            self.number = self._core.set_tls(
+                self._serial,
+                records.descriptor,
+                records.keys.is_tls13,
+                records.keys.cipher.number,
+                records.write_sequence,
+                records.read_sequence,
+                records.keys.write,
+                records.keys.read,
+                self._channel.reader.unfinished,
+                records.unread,
+            )
+        except OSError as error:
+            self._stream.take_back(b"")
+            self._stream.end(f"the packet engine cannot have it: {error.strerror}")
+        else:
+            self.is_kept = True
 
     def give_back(self) -> bytes:
         """What has to go out yet, TLS's goodbye at the end."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from twisted.logger import Logger
+
 from anyvpn.errors import ConfigurationError, EngineUnavailable
 from anyvpn.gateway.settings import (
     DTLSSettings,
@@ -38,6 +40,8 @@ from anyvpn.tap.config_tables import (
     TunTable,
 )
 from anyvpn.tap.listen_addresses import ListenAddress, Reactor, datagram_addresses
+
+log = Logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +98,20 @@ def load_gateway(file: Path, reactor: Reactor) -> LoadedGateway:
             ".".join(map(str, path)): each.backend.name for path, each in draft.chosen.items()
         },
         engine=engine,
-        control=control.path(draft.document.file) if control.enabled else None,
+        control=_control_socket(control, draft.document.file),
     )
+
+
+def _control_socket(control: ControlTable, file: Path) -> Path | None:
+    if not control.enabled:
+        return None
+    if not control.fits(file):
+        log.warn(
+            "There is no control socket: {path} is too long for one; name another in [control]",
+            path=control.path(file),
+        )
+        return None
+    return control.path(file)
 
 
 def _choose_engine(draft: Draft) -> type[PythonPacketEngine]:

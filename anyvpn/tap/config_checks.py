@@ -202,10 +202,10 @@ def _can_be_listened_on(draft: Draft, gateway: GatewayTable, reactor: Reactor) -
 
 def _socket_path_fits(draft: Draft) -> Iterator[Problem]:
     control = draft.table("control", ControlTable)
-    if control is None or not control.enabled:
+    if control is None or not control.enabled or control.socket is None:
         return
-    size = len(os.fsencode(control.path(draft.document.file)))
-    if size > LONGEST_SOCKET_PATH_BYTES:
+    size = len(os.fsencode(control.socket))
+    if not control.fits(draft.document.file):
         yield Problem(
             ("control", "socket"),
             f"must be a path of at most {LONGEST_SOCKET_PATH_BYTES} bytes, this one has {size}; "

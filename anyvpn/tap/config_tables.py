@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -226,6 +227,10 @@ class ControlTable:
     def path(self, file: Path) -> Path:
         """Where the socket of this configuration file is."""
         return self.socket or file.absolute().with_suffix(".sock")
+
+    def fits(self, file: Path) -> bool:
+        """Whether the path is short enough for a socket's."""
+        return len(os.fsencode(self.path(file))) <= LONGEST_SOCKET_PATH_BYTES
 
 
 _LIMIT_HELP = {

@@ -45,9 +45,9 @@ class BlockedUDP:
         client = peer.connect()
         client.wait_for_dtls()
         moving = peer.clients.start_transfer(
-            client.namespace, "download", peer.address, megabytes=150
+            client.namespace, "download", peer.address, megabytes=600
         )
-        time.sleep(1)
+        time.sleep(0.7)
         assert moving.is_running
         since = client.position
         peer.clients.network.block_udp(peer.clients.network.host(1))

@@ -453,7 +453,7 @@ struct event {
     event *next;
     enum event_type type;
     enum channel_name name;
-    uint8_t kind;
+    uint16_t kind; /* of a control packet, 256 times its stream's number above it */
     uint64_t tunnel; /* 0: none */
     peer_path path;
     size_t size;
@@ -473,7 +473,7 @@ void events_clear(events *events);
 /* Copies what it is given; false: there is no room, and it is dropped and counted. There always is,
  * memory apart, for what comes once: a loss, new keys, packets that wait. */
 bool events_tell(events *events, enum event_type type, uint64_t tunnel, enum channel_name name,
-                 uint8_t kind, const peer_path *path, const uint8_t *bytes, size_t size);
+                 uint16_t kind, const peer_path *path, const uint8_t *bytes, size_t size);
 event *events_take(events *events); /* all of them; the caller frees each */
 
 /* --- the engine ---------------------------------------------------------------------------- */

@@ -43,7 +43,7 @@ static bool comes_once(enum event_type type) {
 }
 
 bool events_tell(events *events, enum event_type type, uint64_t tunnel, enum channel_name name,
-                 uint8_t kind, const peer_path *path, const uint8_t *bytes, size_t size) {
+                 uint16_t kind, const peer_path *path, const uint8_t *bytes, size_t size) {
     bool is_strange = type == EVENT_DATAGRAM;
     size_t room = sizeof(event) + size;
     event *made = malloc(room);

@@ -277,6 +277,11 @@ static void chosen(turn *turn, tunnel *tunnel) {
     pthread_mutex_unlock(&tunnel->lock);
 }
 
+/* The reactor may have given the tunnel another stream by the time that it hears. */
+static unsigned stream_number(const tunnel *tunnel, enum channel_name name) {
+    return name == CSTP && tunnel->tls != NULL ? tunnel->tls->number : 0;
+}
+
 void tunnel_take_frames(turn *turn, tunnel *tunnel, enum channel_name name, const frame *frames,
                         size_t frame_count) {
     slice packets[MOST_FRAMES];
@@ -298,8 +303,9 @@ void tunnel_take_frames(turn *turn, tunnel *tunnel, enum channel_name name, cons
         case KEEPALIVE:
             break;
         default:
-            events_tell(&turn->engine->events, EVENT_CONTROL, tunnel->identifier, name, frame->kind, NULL,
-                        frame->payload, frame->size);
+            events_tell(&turn->engine->events, EVENT_CONTROL, tunnel->identifier, name,
+                        (uint16_t)(frame->kind | stream_number(tunnel, name) << 8), NULL, frame->payload,
+                        frame->size);
         }
     }
     if (packet_count) {
