@@ -1,10 +1,7 @@
 """A TLS connection that we drive ourselves, in memory, over any TCP transport.
 
-Twisted's own TLS transport joins small writes into one record, and CSTP needs a record per
-packet (protocol reference, section 9.1). So HTTP and the CSTP channel after it go through the
-same object from the first byte, and nothing has to be taken over later.
-
-What the object is doing, one after the other, and what ends each:
+Twisted's own TLS transport joins small writes into one record, and CSTP needs one per packet
+(protocol reference, section 9.1). So HTTP and then CSTP go through it from the first byte:
 
     handshaking ── complete ──▶ open ── close(), close_notify, failure ──▶ closing ──▶ closed
          │                       └── hand_over() ──▶ kept ─▶ returned ────▶ ▲            ▲
@@ -97,6 +94,7 @@ class TLSStream(protocol.Protocol):
         self._secrets = secrets
         self._keeper: IRecordKeeper | None = None
         self._flushed_bytes = 0
+        self._version = self._cipher = ""
         self._reading = self._more_came = False
         self._paused = self._congested = False
         self._unread_answer_bytes = 0
@@ -210,11 +208,11 @@ class TLSStream(protocol.Protocol):
 
     def cipher_name(self) -> str:
         """OpenSSL's name of the cipher suite; empty before the handshake is complete."""
-        return self.tls.get_cipher_name() or ""
+        return self._cipher or self.tls.get_cipher_name() or ""
 
     def protocol_version(self) -> str:
         """Such as "TLSv1.3"."""
-        return self.tls.get_protocol_version_name()
+        return self._version or self.tls.get_protocol_version_name()
 
     def server_name_indication(self) -> str:
         """The host name that the client asked for; empty when it asked for none."""
@@ -293,6 +291,7 @@ class TLSStream(protocol.Protocol):
             self._tcp.registerProducer(self, True)
         else:
             self._state = _State.KEPT
+            self._version, self._cipher = self.protocol_version(), self.cipher_name()
             del self.tls, self._memory  # OpenSSL has done its part, and holds half of a session
             self._tcp.stopReading()
 
