@@ -60,6 +60,8 @@ class TLSStream(protocol.Protocol):
     `tls` is there for looking at names and certificates, not for reading and writing.
     """
 
+    _version = _cipher = ""  # of an object's own once OpenSSL cannot be asked any more
+
     def __init__(
         self,
         reactor: IReactorTime,
@@ -94,7 +96,6 @@ class TLSStream(protocol.Protocol):
         self._secrets = secrets
         self._keeper: IRecordKeeper | None = None
         self._flushed_bytes = 0
-        self._version = self._cipher = ""
         self._reading = self._more_came = False
         self._paused = self._congested = False
         self._unread_answer_bytes = 0
