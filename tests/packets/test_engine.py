@@ -29,14 +29,16 @@ from anyvpn.wire.cstp import PacketKind, frame_data, frame_packet
 class EngineHooks:
     """An engine between a device and datagrams in memory."""
 
+    kind: type[PythonPacketEngine] = PythonPacketEngine
+
     def make_engine(self) -> IPacketEngine:
         self.clock = Clock()
         self.clock.advance(1000)
         self.device = MemoryTun()
         self.datagrams = MemoryDatagrams()
-        self.python_engine = PythonPacketEngine(self.clock, self.device, self.datagrams)
-        self.python_engine.start()
-        return self.python_engine
+        self.running = self.kind(self.clock, self.device, self.datagrams)
+        self.running.start()
+        return self.running
 
     def send_from_kernel(self, packets: Sequence[bytes]) -> None:
         self.device.inject(packets)
@@ -99,17 +101,17 @@ class PythonPacketEngineTests(EngineHooks, TestCase):
 
         device.read_packets = read_packets  # type: ignore[method-assign]
         device._waiting = [bytes(60_000)] * 100
-        self.python_engine._tun_ready()
+        self.running._tun_ready()
         self.assertLess(sum(reads) * 60_000, BYTES_PER_WAKE + 16 * 60_000)
         device._waiting = [bytes(40)] * 1000
         reads.clear()
-        self.python_engine._tun_ready()
+        self.running._tun_ready()
         self.assertEqual(sum(reads), 64)
 
     def test_nothing_moves_after_it_stopped(self) -> None:
         client = self.client(dtls=True)
-        self.python_engine.stop()
-        self.python_engine.stop()
+        self.running.stop()
+        self.running.stop()
         self.device.inject([client.packet_from()])
         self.datagrams.feed(client.path, client.sealer.seal_packets(DATA, [client.packet_to()]))
         client.stream.feed(frame_data([client.packet_to()])[0])
@@ -209,7 +211,7 @@ class PythonPacketEngineTests(EngineHooks, TestCase):
         clients = [self.client(number, dtls=True) for number in range(1, 6)]
         opened = []
         for client in clients:
-            channel = self.python_engine._tunnels[client.number].dtls
+            channel = self.running._tunnels[client.number].dtls
             assert channel is not None
             opener = channel.opener
             opened.append(opener)
@@ -272,7 +274,7 @@ class PythonPacketEngineTests(EngineHooks, TestCase):
 
     def test_packets_without_an_owner_are_counted(self) -> None:
         self.device.inject([ipv4_packet(ANYWHERE, ANYWHERE)] * 4)
-        self.assertEqual(self.python_engine.totals().unroutable_packets, 4)
+        self.assertEqual(self.running.totals().unroutable_packets, 4)
 
     def test_the_queue_of_a_congested_stream_has_its_bound(self) -> None:
         client = InnerClient(7, self.engine)
