@@ -130,9 +130,13 @@ class InnerNetworkContract(_Case):
         assert await network.run(["true"]) == 0
 
 
-async def _descriptors() -> int:
-    """How many are open when everything has come to rest."""
+async def _descriptors() -> set[str]:
+    """What is open when everything has come to rest: sets, as others' may close meanwhile."""
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     await deferLater(cast(IReactorTime, reactor), PAUSE_S)
-    return len(list(Path("/proc/self/fd").iterdir()))
+    opened = set()
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the listing's own
+            opened.add(f"{each.name} {each.readlink()}")
+    return opened
