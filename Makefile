@@ -13,7 +13,7 @@ ENGINE := hatch_build.py $(wildcard anyvpn/packets/compiled/*)
 ARGS ?=
 TIME ?= 60
 
-.PHONY: run test check-engine fuzz-engine bench docs clean compiler
+.PHONY: run test test-lesser check-engine fuzz-engine bench docs clean compiler
 
 # Shows a gateway and two clients at work; ARGS=--once ends after the report
 run: $(VENV)/.installed
@@ -27,6 +27,13 @@ test: $(VENV)/.installed-test $(VENV)/resolved
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+
+# Runs tests/interop as where the compiled engine could not be built, then as on a kernel without
+# offloads; half an hour
+test-lesser: $(VENV)/.installed-test $(VENV)/resolved
+	tools/install-packages $(TEST_PROGRAMS)
+	tools/test-without extension $(ARGS)
+	tools/test-without offloads $(ARGS)
 
 # Runs the compiled engine's tests under AddressSanitizer, UndefinedBehaviorSanitizer, ThreadSanitizer
 check-engine: $(VENV)/.installed-test

@@ -460,6 +460,7 @@ class TranslationTests(NamespaceTestCase):
         self.fail("the rules are still there")
 
 
+@pytest.mark.offloads
 class TransferTests(TestCase):
     """Two kernels, joined by split and merge: what the kernel accepts is right."""
 
