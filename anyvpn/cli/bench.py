@@ -165,6 +165,7 @@ async def _open_and_hold(
     finally:
         looking.stop()
         progress.end_status()
+        await generator.finish_pings()
         progress.say(f"At the end: {tally.line()}")
         for what, reasons in (("failed", tally.failed), ("lost", tally.lost)):
             for reason, count in reasons.most_common():

@@ -29,6 +29,8 @@ PROBES_PER_TICK = 20
 GOODBYES_AT_ONCE = 100
 GOODBYE_TIME_S = 0.5
 """What was written last must leave this host before the reactor stops."""
+ANSWER_TIME_S = 2.0
+"""A ping that has no answer by then is lost."""
 NUMBER = "%d"
 """What stands for the session's number in a user name."""
 
@@ -103,10 +105,16 @@ class LoadGenerator:
         work = [Deferred.fromCoroutine(self._log_in_in_turn(began_at_s)) for _ in range(count)]
         await gatherResults(work, consumeErrors=True)
 
+    async def finish_pings(self) -> None:
+        """Send no more of them, and wait for what is on its way."""
+        self._stop_ticking()
+        tally, end_at_s = self._tally, self._reactor.seconds() + ANSWER_TIME_S
+        while tally.pings_answered < tally.pings_sent and self._reactor.seconds() < end_at_s:
+            await deferLater(self._reactor, ANSWER_TIME_S / 20)
+
     async def close_all(self) -> None:
         """Say goodbye for all of them."""
-        if self._ticking.running:
-            self._ticking.stop()
+        self._stop_ticking()
         tunnels, self._tunnels = list(self._tunnels), set()
         for first in range(0, len(tunnels), GOODBYES_AT_ONCE):
             some = tunnels[first : first + GOODBYES_AT_ONCE]
@@ -163,6 +171,10 @@ class LoadGenerator:
             self._tally.session_lost(_reason(outcome))
 
     # --- while they last ------------------------------------------------------------------------
+
+    def _stop_ticking(self) -> None:
+        if self._ticking.running:
+            self._ticking.stop()
 
     def _tick(self) -> None:
         probed, self._probed = self._probed, []

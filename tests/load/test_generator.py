@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from anyvpn.errors import GatewayUnreachable, LoginDenied
 from anyvpn.load.generator import (
+    ANSWER_TIME_S,
     GOODBYE_TIME_S,
     PROBES_PER_TICK,
     Load,
@@ -199,6 +200,25 @@ class HoldingTests(GeneratorCase):
         self.assertEqual(self.tunnels[0].sent[0][16:20], INSIDE.packed)
         self.tunnels[0].adapter.on_echo(2)
         self.assertEqual(self.tally.pings_answered, 2)
+
+    def test_the_last_pings_may_come_back(self) -> None:
+        generator = self.opened(1, pings=True)
+        self.clock.advance(1.0)
+        finishing = Deferred.fromCoroutine(generator.finish_pings())
+        self.assertNoResult(finishing)
+        self.tunnels[0].adapter.on_echo(self.tally.pings_sent)
+        self.clock.advance(0.1)
+        self.successResultOf(finishing)
+        sent = self.tally.pings_sent
+        self.clock.advance(5.0)
+        self.assertEqual(self.tally.pings_sent, sent)
+
+    def test_pings_that_are_lost_keep_nobody_for_long(self) -> None:
+        generator = self.opened(1, pings=True)
+        self.clock.advance(1.0)
+        finishing = Deferred.fromCoroutine(generator.finish_pings())
+        self.clock.pump([0.1] * round(ANSWER_TIME_S * 10 + 1))
+        self.successResultOf(finishing)
 
     def test_channels_are_counted(self) -> None:
         generator = self.opened(2)
