@@ -46,7 +46,7 @@ class LoadTests:
             *(site, "--sessions", str(SESSIONS), "--rate", "100", "--hold", "3"),
             *("--ping", site.gateway.inner_addresses[0]),
         )
-        assert program.wait_for_end(40) == 0, program.output()
+        assert program.wait_for_end(90) == 0, program.output()
         report = report_of(program)
         assert report["succeeded"] == report["connected"] == report["over_dtls"] == SESSIONS
         assert report["failed"] == report["lost"] == {}

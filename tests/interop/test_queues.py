@@ -23,6 +23,7 @@ def gateway_users() -> tuple[str, ...]:
     return tuple(f"user{number}" for number in range(CLIENTS))
 
 
+@pytest.mark.extension
 class QueueTests:
     def test_each_thread_serves_some_of_the_clients(self, site: Site) -> None:
         tasks = Path(f"/proc/{site.gateway.program.pid}/task")

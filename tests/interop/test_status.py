@@ -10,6 +10,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from anyvpn.testing.programs import Program
 from tests.interop.gateway import START_TIME_S, TWISTD, Gateway, environment, run_anyvpn
 from tests.interop.site import Site
@@ -32,6 +34,7 @@ def control_socket(gateway: Gateway) -> Path:
 
 
 class StatusTests:
+    @pytest.mark.extension
     def test_sessions_are_seen_with_their_channels_and_bytes(self, site: Site) -> None:
         site.connect(host=2, options=("--no-dtls",))
         client = site.connect()
