@@ -137,6 +137,9 @@ class ITunDevice(Interface):
         "0: plain IP packets. 10 or 12: each packet follows a virtio_net_hdr of that size, may "
         "be a super-packet of up to 64 KB, and its checksum may still have to be filled in."
     )
+    on_lost: Callable[[str], None] = Attribute(
+        "Called with the reason when the device is gone that nobody has closed; its owner sets it."
+    )
 
     def start_reading(packets_ready: Callable[[], None]) -> None:
         """Call `packets_ready` on the reactor's thread whenever packets wait."""
@@ -186,10 +189,6 @@ class ITunBackend(Interface):
 
 class IAdapter(ITunDevice):
     """The client's tun device, with the addresses, routes and resolvers of one tunnel."""
-
-    on_lost: Callable[[str], None] = Attribute(
-        "Called with the reason when the device is gone that nobody has closed; the tunnel sets it."
-    )
 
     async def apply(settings: AdapterSettings) -> None:
         """Be what these settings say from now on: another MTU, other addresses, other routes.

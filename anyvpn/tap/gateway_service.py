@@ -128,6 +128,7 @@ class GatewayService(MultiService):
         self._device = _at_once(
             loaded.tun.open(settings.addresses.gateway_addresses, loaded.tun_mtu_bytes)
         )
+        self._device.on_lost = self._device_lost
         self._datagrams = DatagramSockets(self._reactor)
         self._datagrams.open(loaded.datagrams, queues=self._queues())
         self._engine = loaded.engine(self._reactor, self._device, self._datagrams)
@@ -218,8 +219,16 @@ class GatewayService(MultiService):
         self._report(failures[0])
         self._say(failures[0].getErrorMessage())
         self._output.close()
+        self._end_with_failure()
+
+    def _device_lost(self, reason: str) -> None:
+        """No packet passes any more: whoever watches over the process starts it again."""
+        log.critical("The gateway ends: {reason}", reason=reason)
+        self._end_with_failure()
+
+    def _end_with_failure(self) -> None:
         atexit.register(_exit_with_failure)
-        self._reactor.callWhenRunning(self._reactor.stop)
+        self._reactor.callWhenRunning(self._stop_reactor)
 
     def _say(self, text: str) -> None:
         line = " ".join(text.split())
@@ -239,10 +248,13 @@ class GatewayService(MultiService):
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - Python calls
         signal.signal(number, signal.SIG_DFL)  # the second one is meant in earnest
-        self._reactor.callFromThread(self._stop_reactor, signal.Signals(number).name)
+        self._reactor.callFromThread(self._asked_to_stop, signal.Signals(number).name)
 
-    def _stop_reactor(self, why: str) -> None:
+    def _asked_to_stop(self, why: str) -> None:
         log.info("Received {signal}, shutting down", signal=why)
+        self._stop_reactor()
+
+    def _stop_reactor(self) -> None:
         try:
             self._reactor.stop()
         except ReactorNotRunning:

@@ -29,6 +29,7 @@ class MemoryTun:
         self.refuse_writes = False
         self.routes: frozenset[Network] = frozenset()
         self.refused_routes: frozenset[Network] = frozenset()
+        self.on_lost: Callable[[str], None] = _ignore
         self._waiting: list[bytes] = []
         self._packets_ready: Callable[[], None] | None = None
         self._closed = False
@@ -103,7 +104,6 @@ class MemoryAdapter(MemoryTun):
         super().__init__(name, settings.mtu_bytes)
         self.applied = [settings]
         self.reconnects_prepared = 0
-        self.on_lost: Callable[[str], None] = _ignore
         self.is_closed = False
 
     async def apply(self, settings: AdapterSettings) -> None:

@@ -11,14 +11,11 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from anyvpn.interfaces import IDescriptorDevice
 from anyvpn.tun.descriptor import OpenedTun, adopt_descriptor
-
-log = Logger()
 
 # Ours: the longest frame of the kernel, 64 KB of packet behind a header
 _LONGEST_FRAME_BYTES = 65_536 + 16
@@ -52,7 +49,6 @@ class LinuxTunDevice:
         self._closed = closed
         self._packets_ready: Callable[[], None] | None = None
         self.on_lost: Callable[[str], None] = _ignore
-        """Called with the reason when the device is gone that nobody has closed."""
 
     def start_reading(self, packets_ready: Callable[[], None]) -> None:
         """Call `packets_ready` on the reactor's thread whenever packets wait."""
@@ -115,14 +111,9 @@ class LinuxTunDevice:
         self.lost(reason.getErrorMessage())
 
     def lost(self, reason: str) -> None:
-        """The device is gone: say so, once."""
+        """The device is gone: tell the owner, once."""
         if self._descriptor >= 0:
             self._let_go()
-            log.error(
-                "Tun device {name} is gone ({reason}): no packet passes until a restart",
-                name=self.name,
-                reason=reason,
-            )
             self.on_lost(f"the tun device {self.name} is gone ({reason})")
 
     def _let_go(self) -> None:

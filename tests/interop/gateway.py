@@ -148,12 +148,12 @@ class Gateway:
         """Start the process and wait until it serves."""
         self.launch().wait_for(STARTED, limit_s=START_TIME_S)
 
-    def stop(self) -> None:
+    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         """End it as an operator does, and look through what it has printed."""
         if self._program is None:
             return
         program, self._program = self._program, None
-        status = program.stop(signal.SIGINT)
+        status = program.stop(number)
         self.check_log(program)
         assert status == 0, f"the gateway ended with {status}\n{program.output()[-3000:]}"
 

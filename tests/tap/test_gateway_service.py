@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
@@ -13,9 +13,10 @@ from unittest.mock import patch
 
 import pytest
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -53,6 +54,7 @@ class Site:
         self.stopped: Deferred[None] = succeed(None)
         self.tun_opened: Deferred[None] = succeed(None)
         self.udp_error: Exception | None = None
+        self.device: Device
 
 
 class Device:
@@ -61,7 +63,9 @@ class Device:
     vnet_header_bytes = 10
 
     def __init__(self, site: Site) -> None:
+        self.on_lost: Callable[[str], None] = site.happened.append
         self._site = site
+        site.device = self
 
     async def close(self) -> None:
         self._site.happened.append("device closed")
@@ -171,6 +175,23 @@ class ServiceCase(SynchronousTestCase):
         assert self.output.is_closed
         return line
 
+    def assert_ends_with_failure(
+        self, happens: Callable[[], None], stopping: type[Exception] | None = None
+    ) -> None:
+        """The reactor stops, once it runs, and the process ends with an exit status."""
+        self.reactor.running = True
+        hooks = self.reactor.whenRunningHooks
+        before = len(hooks)
+        with (
+            patch.object(gateway_service.atexit, "register") as at_exit,
+            patch.object(self.reactor, "stop", side_effect=stopping) as stop,
+        ):
+            happens()
+            for callback, arguments, options in hooks[before:]:
+                callback(*arguments, **options)
+        assert at_exit.called
+        assert stop.called
+
 
 class StartTests(ServiceCase):
     def test_everything_is_open_before_the_user_changes(self) -> None:
@@ -269,18 +290,10 @@ class RefusalTests(ServiceCase):
     def test_start_that_fails_later_stops_the_process(self) -> None:
         self.site.started = Deferred()
         self.start()
-        self.reactor.running = True
-        with (
-            patch.object(gateway_service.atexit, "register") as at_exit,
-            patch.object(self.reactor, "stop") as stop,
-        ):
-            self.site.started.errback(BackendFailed("the disk is full"))
-            for callback, arguments, options in self.reactor.whenRunningHooks:
-                if callback is stop:
-                    callback(*arguments, **options)
+        self.assert_ends_with_failure(
+            lambda: self.site.started.errback(BackendFailed("the disk is full"))
+        )
         assert self.output.lines == ["anyvpn-gateway: the disk is full"]
-        assert at_exit.called
-        assert stop.called
 
     def test_refusal_shows_no_traceback_but_bugs_do(self) -> None:
         shown: list[type[BaseException]] = []
@@ -329,6 +342,21 @@ class StopTests(ServiceCase):
         self.successResultOf(self.service.stopService())
         assert self.output.lines == []
         assert self.site.happened[-1] == "sessions closed"
+
+
+class LostDeviceTests(ServiceCase):
+    def test_gateway_ends_with_one_line_that_says_why(self) -> None:
+        self.start()
+        with capturedLogs() as logs:
+            self.assert_ends_with_failure(
+                lambda: self.site.device.on_lost("the tun device memory0 is gone (pulled out)")
+            )
+        [said] = map(formatEvent, logs)
+        assert said == "The gateway ends: the tun device memory0 is gone (pulled out)"
+
+    def test_it_may_be_lost_while_the_gateway_stops(self) -> None:
+        self.start()
+        self.assert_ends_with_failure(lambda: self.site.device.on_lost("gone"), ReactorNotRunning)
 
 
 class OptionTests(SynchronousTestCase):

@@ -24,6 +24,7 @@ class QueueTun:
         self.waiting: list[bytes] = []
         self.written: list[bytes] = []
         self.packets_ready: Callable[[], None] = lambda: None
+        self.on_lost: Callable[[str], None] = lambda _: None
         self.closed = False
         self.routes: frozenset[Network] = frozenset()
 

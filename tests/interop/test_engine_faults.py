@@ -1,0 +1,186 @@
+"""Faults below the packet engine, at a real tun device: each costs those whom it concerns."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from anyvpn.testing.openconnect import OpenConnect
+from anyvpn.testing.programs import Program, wait_until
+from anyvpn.testing.tunnel_client import TunnelClient
+from tests.interop.site import Site
+
+CHANNELS: Mapping[str, tuple[str, ...]] = {"DTLS": (), "CSTP": ("--no-dtls",)}
+MEGABYTES, FEW_MEGABYTES = 60, 10
+FLOWING_BYTES = 10**6
+PINGS, PING_INTERVAL_S = 20, 0.05
+IDLE_S, MOST_IDLE_SHARE = 0.5, 0.2
+STOP_TIME_S = 8.0
+CLOCK_TICKS = 100
+
+
+@pytest.fixture(scope="module", params=["compiled", "python"])
+def gateway_changes(request: pytest.FixtureRequest) -> Mapping[str, object]:
+    return {"gateway": {"engine": request.param}}
+
+
+@pytest.fixture(scope="module")
+def gateway_users() -> tuple[str, ...]:
+    return ("alice", "bob")
+
+
+def connect(site: Site, user: str, host: int, channel: str) -> OpenConnect:
+    client = site.connect(user, host=host, options=CHANNELS[channel])
+    if channel == "DTLS":
+        client.wait_for_dtls()
+    return client
+
+
+def start_flow(site: Site, client: TunnelClient, wanted: str) -> Program:
+    """Begin a transfer; it flows when this comes back."""
+    inner, _ = site.gateway.inner_addresses
+    before = client.moved_bytes()
+    flow = site.start_transfer(client.namespace, wanted, inner, megabytes=MEGABYTES)
+    wait_until(lambda: client.moved_bytes() > before + FLOWING_BYTES, "bytes flow")
+    return flow
+
+
+def assert_undisturbed(site: Site, client: OpenConnect) -> None:
+    """Every ping is answered, and then a transfer comes to its end, which would push pings out."""
+    inner, _ = site.gateway.inner_addresses
+    ping = ["ping", "-n", "-i", str(PING_INTERVAL_S), "-c", str(PINGS), "-W", "2", inner]
+    output = client.namespace.run(*ping, may_fail=True)
+    assert f"{PINGS} received" in output, output
+    assert_carries(site, client)
+
+
+def assert_carries(site: Site, client: TunnelClient) -> None:
+    """What was begun before a fault goes on when its TCP tries again; what begins now, at once."""
+    inner, _ = site.gateway.inner_addresses
+    wait_until(lambda: client.ping(inner), "a ping is answered")
+    assert site.transfer(client.namespace, "download", inner, megabytes=FEW_MEGABYTES).matches
+
+
+def assert_idle(site: Site) -> None:
+    """The gateway waits, where one that spins would take a whole core."""
+    stat = Path(f"/proc/{site.gateway.program.pid}/stat")
+
+    def used_s() -> float:
+        user, system = stat.read_text().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / CLOCK_TICKS
+
+    before_s = used_s()
+    time.sleep(IDLE_S)
+    assert used_s() - before_s < MOST_IDLE_SHARE * IDLE_S
+
+
+class StoppedClientTests:
+    @pytest.mark.parametrize("channel", CHANNELS)
+    def test_it_costs_nobody_else_anything_and_goes_on(self, site: Site, channel: str) -> None:
+        stopped, other = connect(site, "alice", 1, channel), connect(site, "bob", 2, channel)
+        download = start_flow(site, stopped, "download")
+        stopped.send_signal(signal.SIGSTOP)
+        try:
+            assert_undisturbed(site, other)
+            assert_idle(site)
+            assert download.is_running
+        finally:
+            stopped.send_signal(signal.SIGCONT)
+        assert_carries(site, stopped)
+
+
+class PathTests:
+    """What the kernel says when one client cannot be reached."""
+
+    def test_a_port_that_is_not_there_any_more(self, site: Site) -> None:
+        client, other = connect(site, "alice", 1, "DTLS"), connect(site, "bob", 2, "DTLS")
+        since = site.gateway.program.position
+        start_flow(site, client, "download")
+        host = site.network.host(1)
+        site.network.router.filter(
+            "table ip refused {\nchain forward {\ntype filter hook forward priority 0;\n"
+            f"ip daddr {host.address} meta l4proto udp reject with icmp type port-unreachable\n"
+            "}\n}"
+        )
+        assert_undisturbed(site, other)
+        assert_idle(site)
+        site.network.restore()
+        assert_carries(site, client)
+        assert site.gateway.program.output(since) == ""
+
+    @pytest.mark.parametrize(
+        ("channel", "kind"),
+        [("DTLS", "unreachable"), ("DTLS", "blackhole"), ("CSTP", "unreachable")],
+    )
+    def test_a_route_that_is_not_there_any_more(self, site: Site, channel: str, kind: str) -> None:
+        client, other = connect(site, "alice", 1, channel), connect(site, "bob", 2, channel)
+        since = site.gateway.program.position
+        start_flow(site, client, "download")
+        route = (kind, site.network.host(1).address)
+        site.gateway.namespace.run("ip", "route", "add", *route)
+        try:
+            assert_undisturbed(site, other)
+            assert_idle(site)
+        finally:
+            site.gateway.namespace.run("ip", "route", "del", *route)
+        assert_carries(site, client)
+        assert site.gateway.program.output(since) == ""
+
+    def test_an_mtu_that_shrinks_under_bursts(self, site: Site) -> None:
+        client, other = connect(site, "alice", 1, "DTLS"), connect(site, "bob", 2, "DTLS")
+        since = site.gateway.program.position
+        download = start_flow(site, client, "download")
+        route = (site.network.host(1).address, "via", "192.0.2.254", "mtu", "900")
+        site.gateway.namespace.run("ip", "route", "add", *route)
+        try:
+            assert_undisturbed(site, other)
+            assert site.result(download).matches
+            assert_undisturbed(site, client)
+        finally:
+            site.gateway.namespace.run("ip", "route", "del", *route)
+        assert_undisturbed(site, client)
+        assert site.gateway.program.output(since) == ""
+
+
+class StopTests:
+    """Several clients with traffic in both directions at once."""
+
+    def test_it_ends_in_time_and_clients_come_back(self, site: Site) -> None:
+        clients = [
+            connect(site, "alice", host, channel) for host, channel in enumerate(CHANNELS, 1)
+        ]
+        ours = site.connect_ours("bob", host=3)
+        for client in (*clients, ours):
+            for wanted in ("download", "upload"):
+                start_flow(site, client, wanted)
+        positions = [client.position for client in clients]
+        began_at_s = time.monotonic()
+        site.gateway.stop(signal.SIGTERM)
+        assert time.monotonic() - began_at_s < STOP_TIME_S
+        for client, position in zip(clients, positions, strict=True):
+            client.wait_for("sleep 10s", since=position)
+        site.gateway.start()
+        assert_carries(site, ours)
+
+
+class DeviceTests:
+    def test_one_that_somebody_removes_ends_the_gateway_and_clients_come_back(
+        self, site: Site
+    ) -> None:
+        client, ours = connect(site, "alice", 1, "CSTP"), site.connect_ours("bob", host=2)
+        addresses = ours.inner_addresses
+        start_flow(site, client, "download")
+        start_flow(site, ours, "upload")
+        site.gateway.expected_trouble.append("The gateway ends: the tun device anyvpn0 is gone ")
+        program = site.gateway.program
+        site.gateway.namespace.run("ip", "link", "delete", "anyvpn0")
+        assert program.wait_for_end(STOP_TIME_S) == 1
+        site.gateway.kill()
+        assert program.output().count("anyvpn0 is gone") == 1
+        site.gateway.start()
+        assert_carries(site, ours)
+        assert ours.inner_addresses == addresses
