@@ -20,7 +20,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from anyvpn.errors import TunUnavailable
 from anyvpn.model.group_policy import Network
-from anyvpn.tun.link import leave_out_link_local, set_address
+from anyvpn.tun.link import keep_addresses_when_down, leave_out_link_local, set_address
 
 # From the protocol: RFC 8200, section 5
 _SMALLEST_IPV6_MTU_BYTES = 1280
@@ -125,6 +125,7 @@ def _configure(
     with _naming(f"an MTU of {mtu_bytes} bytes"):
         netlink.link("set", index=index, mtu=mtu_bytes)
     leave_out_link_local(netlink, index)
+    keep_addresses_when_down(name)
     for address in addresses:
         with _naming(f"the address {address}"):
             set_address(netlink, index, address, address.network.prefixlen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from ipaddress import IPv4Interface, IPv6Interface
+from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute
@@ -32,6 +33,12 @@ def leave_out_link_local(netlink: IPRoute, index: int) -> None:
         mode = ("IFLA_INET6_ADDR_GEN_MODE", _NO_LINK_LOCAL_ADDRESS)
         af_inet6 = ("AF_INET6", {"attrs": [mode]})
         netlink.link("set", index=index, IFLA_AF_SPEC={"attrs": [af_inet6]})
+
+
+def keep_addresses_when_down(name: str) -> None:
+    """Otherwise IPv6 ones would be gone when somebody sets the device down and up again."""
+    with suppress(OSError):  # a host without IPv6, or a container whose switches nobody may change
+        Path(f"/proc/sys/net/ipv6/conf/{name}/keep_addr_on_down").write_text("1\n", "ascii")
 
 
 def set_address(

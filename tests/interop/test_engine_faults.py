@@ -168,6 +168,20 @@ class StopTests:
 
 
 class DeviceTests:
+    def test_one_that_is_down_for_a_while(self, site: Site) -> None:
+        client, other = connect(site, "alice", 1, "DTLS"), connect(site, "bob", 2, "CSTP")
+        since = site.gateway.program.position
+        start_flow(site, client, "download")
+        start_flow(site, other, "upload")
+        link = ("ip", "link", "set", "dev", "anyvpn0")
+        site.gateway.namespace.run(*link, "down")
+        assert_idle(site)
+        site.gateway.namespace.run(*link, "up")
+        for each in (client, other):
+            assert_carries(site, each)
+            assert each.ping(site.gateway.inner_addresses[1])
+        assert site.gateway.program.output(since) == ""
+
     def test_one_that_somebody_removes_ends_the_gateway_and_clients_come_back(
         self, site: Site
     ) -> None:
