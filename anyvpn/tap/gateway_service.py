@@ -245,10 +245,20 @@ class GatewayService(MultiService):
         for number in (signal.SIGINT, signal.SIGTERM):
             if getattr(signal.getsignal(number), "__self__", None) is self._reactor:
                 signal.signal(number, self._signalled)
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+            signal.signal(signal.SIGHUP, self._signalled if os.isatty(0) else self._hung_up)
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - Python calls
         signal.signal(number, signal.SIG_DFL)  # the second one is meant in earnest
         self._reactor.callFromThread(self._asked_to_stop, signal.Signals(number).name)
+
+    def _hung_up(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as above
+        """Without a terminal nothing has hung up: somebody hopes for a new configuration."""
+        self._reactor.callFromThread(
+            log.warn,
+            "SIGHUP changes nothing: the configuration is read at the start; restart the gateway, "
+            "sessions go on",
+        )
 
     def _asked_to_stop(self, why: str) -> None:
         log.info("Received {signal}, shutting down", signal=why)

@@ -149,6 +149,14 @@ class PathTests:
 class StopTests:
     """Several clients with traffic in both directions at once."""
 
+    def test_a_hang_up_changes_nothing_and_says_so(self, site: Site) -> None:
+        client = connect(site, "alice", 1, "DTLS")
+        flow = start_flow(site, client, "download")
+        since = site.gateway.program.position
+        site.gateway.program.send_signal(signal.SIGHUP)
+        site.gateway.program.wait_for("SIGHUP changes nothing", since=since)
+        assert site.result(flow).matches
+
     def test_it_ends_in_time_and_clients_come_back(self, site: Site) -> None:
         clients = [
             connect(site, "alice", host, channel) for host, channel in enumerate(CHANNELS, 1)
