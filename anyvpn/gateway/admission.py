@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
@@ -13,6 +14,8 @@ from anyvpn.model.credentials import folded_name
 
 # Ours: remembered addresses, so that a flood of sources costs bounded memory
 MOST_ADDRESSES = 20_000
+READ_ADDRESSES = 1024
+"""One login asks a dozen times."""
 
 
 @dataclass(slots=True)
@@ -127,6 +130,7 @@ class Admission:
         return True
 
 
+@lru_cache(READ_ADDRESSES)
 def source_of(address: str) -> str:
     """What counts as one source: an IPv4 address, or the /64 network of an IPv6 address."""
     try:
