@@ -147,8 +147,7 @@ class CertificateCheck:
             ) from None
 
     def _look_at(self, chain: Sequence[x509.Certificate]) -> None:
-        issuers = {_comparable(each.issuer) for each in chain}
-        if self._issuers and not issuers & self._issuers:
+        if self._issuers and not any(_comparable(each.issuer) in self._issuers for each in chain):
             issuer = printable(chain[0].issuer.rfc4514_string())
             raise LoginRejected(f"the certificate is issued by {issuer}, none of `issuers`")
         missing = self._usages.keys() - _usages_in(chain[0])
