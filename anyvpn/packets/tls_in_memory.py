@@ -31,7 +31,16 @@ class TLSInMemory:
     them it has taken: `unread` is the beginning of one that has not come whole.
     """
 
-    __slots__ = ("_coming", "_going", "_made_bytes", "_shakes_hands", "_tls", "received", "sent")
+    __slots__ = (
+        "_coming",
+        "_going",
+        "_made_bytes",
+        "_shakes_hands",
+        "_tickets",
+        "_tls",
+        "received",
+        "sent",
+    )
 
     def __init__(self, tls: SSL.Connection) -> None:
         self.received, self.sent = RecordCount(), RecordCount()
@@ -39,6 +48,7 @@ class TLSInMemory:
         self._shakes_hands = True
         self._coming = b""
         self._going: list[bytes] = []
+        self._tickets: list[bytes] = []
         self._made_bytes = 0
 
     def feed(self, data: bytes) -> None:
@@ -64,6 +74,10 @@ class TLSInMemory:
                 if is_client:
                     self._take_piece()  # our last words of the handshake, under its own keys
                 self.received.since_handshake = self.sent.since_handshake = 0
+                if not is_client and self._tls.get_protocol_version_name() == "TLSv1.3":
+                    # Nobody waits for session tickets: they go along with the first answer
+                    self._take_piece()
+                    self._tickets, self._going = self._going, []
                 return True
 
     def decrypt(self, chunks: list[bytes]) -> None:
@@ -101,7 +115,10 @@ class TLSInMemory:
     def take(self) -> bytes:
         """All that is to be sent to the peer now."""
         self._take_piece()
-        going, self._going = self._going, []
+        if not self._going:
+            return b""
+        going = [*self._tickets, *self._going]
+        self._tickets, self._going = [], []
         return going[0] if len(going) == 1 else b"".join(going)
 
     def _give_piece(self) -> bool:

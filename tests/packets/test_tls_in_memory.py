@@ -20,11 +20,13 @@ RECORDS = tuple(BURST[at : at + 1400] for at in range(0, len(BURST), 1400))
 class Pair:
     """A server of ours and a client, joined; `secure` is the handshake."""
 
-    def __init__(self, *, secure: bool = True) -> None:
+    def __init__(self, *, secure: bool = True, version: int = SSL.TLS1_3_VERSION) -> None:
         connection = SSL.Connection(server_context(), None)
         connection.set_accept_state()
         self.server = TLSInMemory(connection)
-        self.client = SSL.Connection(client_context(), None)
+        context = client_context()
+        context.set_max_proto_version(version)
+        self.client = SSL.Connection(context, None)
         self.client.set_connect_state()
         if secure:
             while not self.server.shake_hands(is_client=False):
@@ -103,6 +105,26 @@ class TLSInMemoryTests:
         pair.server.feed(pair.client_sends(BURST))
         assert pair.server.shake_hands(is_client=False)
         assert pair.received_by_server() == BURST
+
+    def test_session_tickets_wait_for_the_first_answer(self) -> None:
+        """Nobody waits for them, and a write of their own costs a turn of the reactor."""
+        pair = Pair()
+        assert pair.server.take() == b""
+        pair.server.encrypt([b"answer"], 100)
+        assert pair.server.sent.since_handshake > 1
+        assert pair.received_by_client() == [b"answer"]
+
+    def test_tls12_ends_its_handshake_at_once(self) -> None:
+        """There the last word is the server's, and the client waits for it."""
+        pair = Pair(secure=False, version=SSL.TLS1_2_VERSION)
+        pair.advance_client()
+        pair.server.feed(pair.from_client())
+        assert not pair.server.shake_hands(is_client=False)
+        pair.advance_client()
+        pair.server.feed(pair.from_client())
+        assert pair.server.shake_hands(is_client=False)
+        pair.client.bio_write(pair.server.take())
+        pair.client.do_handshake()
 
     def test_what_came_before_the_goodbye_is_there(self) -> None:
         pair = Pair()
