@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
+from functools import partial
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -18,7 +19,6 @@ from ipaddress import (
     ip_network,
 )
 from pathlib import Path
-from threading import BoundedSemaphore
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -26,12 +26,10 @@ import attrs
 import cattrs
 from cattrs.preconf.json import make_converter
 from cattrs.strategies import configure_tagged_union
-from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
+from anyvpn.backends.sqlite_thread import Job, SQLiteThread, ThreadReactor
 from anyvpn.errors import BackendFailed, ConfigurationError
 from anyvpn.interfaces import ISessionStore
 from anyvpn.model.group_policy import Address, Network
@@ -55,12 +53,9 @@ _SAVE = """
 INSERT INTO sessions (token_digest, session_id, record) VALUES (?, ?, ?)
 ON CONFLICT (token_digest) DO UPDATE SET session_id = excluded.session_id, record = excluded.record
 """
+_REMOVE = "DELETE FROM sessions WHERE token_digest = ?"
 
 Result = TypeVar("Result")
-
-
-class _Reactor(IReactorCore, IReactorFromThreads):
-    """What the store needs of a reactor."""
 
 
 @attrs.frozen
@@ -72,7 +67,7 @@ class Settings:
     )
 
 
-def build(settings: Settings, reactor: _Reactor) -> SQLiteSessions:
+def build(settings: Settings, reactor: ThreadReactor) -> SQLiteSessions:
     """What the configuration `backend = "sqlite"` makes.
 
     The file is looked at, but not made nor kept open: the process may yet fork and change its
@@ -114,21 +109,15 @@ def check_file(path: Path) -> None:
 class SQLiteSessions:
     """All work is done by one thread, in the order in which it was asked for."""
 
-    def __init__(self, path: Path, reactor: _Reactor) -> None:
+    def __init__(self, path: Path, reactor: ThreadReactor) -> None:
         self._path = path
-        self._reactor = reactor
-        self._connection: sqlite3.Connection | None = None
-        self._room = BoundedSemaphore(MOST_WAITING)
-        self._closed = False
-        # begins its thread with the first job, which is after the process has forked
-        self._pool = ThreadPool(0, 1, "sessions")
-        self._pool.start()
-        reactor.addSystemEventTrigger("after", "shutdown", self._stop)
+        self._most_waiting = MOST_WAITING
+        self._thread = SQLiteThread("sessions", reactor, partial(_connect, path))
 
     async def save(self, record: SessionRecord) -> None:
         """Insert or replace. Raises BackendFailed."""
         row = (record.token_digest, record.session_id, to_text(record))
-        await self._do(lambda connection: connection.execute(_SAVE, row))
+        await self._do(lambda connection: _write(connection, _SAVE, row))
 
     async def find(self, token_digest: bytes) -> SessionRecord | None:
         """The session with this digest, if there is one that can be read. Raises BackendFailed."""
@@ -141,11 +130,7 @@ class SQLiteSessions:
 
     async def remove(self, token_digest: bytes) -> None:
         """Forget it, if it is there. Raises BackendFailed."""
-        await self._do(
-            lambda connection: connection.execute(
-                "DELETE FROM sessions WHERE token_digest = ?", (token_digest,)
-            )
-        )
+        await self._do(lambda connection: _write(connection, _REMOVE, (token_digest,)))
 
     async def sessions(self) -> tuple[SessionRecord, ...]:
         """All that can be read, oldest first; the others are logged. Raises BackendFailed."""
@@ -159,40 +144,24 @@ class SQLiteSessions:
 
     async def close(self) -> None:
         """Wait for everything that was asked for before, then let go of file and thread."""
-        if self._closed:
-            return
-        self._closed = True
-        await deferToThreadPool(self._reactor, self._pool, self._disconnect)
-        self._stop()
+        await self._thread.close()
 
-    async def _do(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
-        if self._closed:
+    async def _do(self, job: Job[Result]) -> Result:
+        if self._thread.is_closed:
             raise BackendFailed(f"{self._path}: the session store is closed")
-        if not self._room.acquire(blocking=False):
-            raise BackendFailed(f"{self._path}: {MOST_WAITING} jobs wait for the disk")
-        return await deferToThreadPool(self._reactor, self._pool, self._do_in_thread, job)
-
-    def _do_in_thread(self, job: Callable[[sqlite3.Connection], Result]) -> Result:
+        if self._thread.waiting >= self._most_waiting:
+            raise BackendFailed(f"{self._path}: {self._most_waiting} jobs wait for the disk")
         try:
-            if self._connection is None:
-                self._connection = _connect(self._path)
-            return job(self._connection)
+            return await self._thread.do(job)
         except (sqlite3.Error, OSError) as error:
             raise BackendFailed(f"{self._path}: {error}") from error
         except ConfigurationError as error:
             raise BackendFailed(str(error)) from error
-        finally:
-            self._room.release()
 
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
 
-    def _stop(self) -> None:
-        self._closed = True
-        if self._pool.started:
-            self._pool.stop()
+def _write(connection: sqlite3.Connection, statement: str, values: tuple[object, ...]) -> None:
+    """The cursor stays in the thread: whoever lets go of it waits for what SQLite does."""
+    connection.execute(statement, values)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
