@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
     from anyvpn.model.adapter import AdapterSettings
     from anyvpn.model.authentication import Answer, Identity, LoginRequest, Question, Step
-    from anyvpn.model.channels import ChannelName, DTLSChannel, PeerPath, TLSRecords
+    from anyvpn.model.channels import (
+        ChannelName,
+        DTLSChannel,
+        PeerPath,
+        ReturnedConnection,
+        TLSRecords,
+    )
     from anyvpn.model.client_profile import ClientProfile
     from anyvpn.model.downloads import Download
     from anyvpn.model.events import Counters, Event
@@ -262,10 +268,10 @@ class IRecordKeeper(Interface):
     """Who seals and opens the TLS records of a connection instead of its stream."""
 
     def keep(records: TLSRecords) -> None:
-        """Read and write the connection from now on."""
+        """Read and write the connection from now on; its descriptor is the keeper's."""
 
-    def give_back() -> bytes:
-        """Read and write it no more; gives what has to go out yet, TLS's goodbye at the end."""
+    def give_back() -> ReturnedConnection:
+        """Read and write it no more; what has to go out yet has TLS's goodbye at the end."""
 
 
 class IHandedOverStream(ICSTPStream):
@@ -274,8 +280,8 @@ class IHandedOverStream(ICSTPStream):
     def hand_over(keeper: IRecordKeeper) -> None:
         """Let `keeper` have the records, as soon as it can be; where it cannot, nothing changes."""
 
-    def take_back(unsent: bytes) -> None:
-        """The keeper is done: nothing more comes, and nothing goes but this."""
+    def take_back(returned: ReturnedConnection) -> None:
+        """The keeper is done: nothing more comes, and nothing goes but what is unsent."""
 
     def end(reason: str) -> None:
         """The keeper has given it back, for it is over."""

@@ -151,8 +151,8 @@ class TLSKeys:
 class TLSRecords:
     """A TLS connection as the keeper of its records takes it over.
 
-    `descriptor` is the TCP socket's, which stays its owner's to close; the sequences are the
-    numbers of the next records; `unread` is what came behind the last whole record.
+    `descriptor` is the TCP socket's, the only one, and the keeper's from now on; the sequences are
+    the numbers of the next records; `unread` is what came behind the last whole record.
     """
 
     descriptor: int
@@ -160,3 +160,14 @@ class TLSRecords:
     write_sequence: int
     read_sequence: int
     unread: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnedConnection:
+    """A TCP connection as the keeper of its TLS records gives it back.
+
+    `descriptor` is its owner's again; `unsent` has to go out yet.
+    """
+
+    descriptor: int
+    unsent: bytes = field(default=b"", repr=False)

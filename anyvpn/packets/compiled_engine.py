@@ -71,7 +71,6 @@ class CompiledPacketEngine(PythonPacketEngine):
     """
 
     name, reads_all_queues = "compiled", True
-    files_per_connection = 2  # the core has its own
 
     def __init__(
         self,

@@ -58,7 +58,6 @@ class PythonPacketEngine:
     """
 
     name, reads_all_queues = "python", False
-    files_per_connection = 1
 
     def __init__(
         self,

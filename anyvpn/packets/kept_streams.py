@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from anyvpn.interfaces import ICSTPStream, IHandedOverStream, IRecordKeeper
-from anyvpn.model.channels import TLSKeys, TLSRecords
+from anyvpn.model.channels import ReturnedConnection, TLSKeys, TLSRecords
 from anyvpn.packets._compiled import HANDSHAKE, OLD_KEYS, Core
 from anyvpn.packets.channels import LiveCSTPChannel
 from anyvpn.packets.tls_keys import (
@@ -16,6 +17,8 @@ from anyvpn.packets.tls_keys import (
     next_read_keys,
     next_write_keys,
 )
+
+log = Logger()
 
 # From the protocol (RFC 8446, section 4)
 _MESSAGE_HEADER_BYTES = 4
@@ -100,8 +103,9 @@ class KeptStream:
 
     def keep(self, records: TLSRecords) -> None:
         """Let the core read and write the connection from now on."""
+        returned = ReturnedConnection(records.descriptor)
         if not self._is_wanted():
-            self._stream.take_back(b"")
+            self._stream.take_back(returned)
             return
         self._keys = records.keys
         try:
@@ -117,31 +121,34 @@ class KeptStream:
                 self._channel.reader.unfinished,
                 records.unread,
             )
-        except OSError as error:
-            self._stream.take_back(b"")
-            self._stream.end(f"the packet engine cannot have it: {error.strerror}")
+        except Exception:
+            # Whatever it is: nobody else would close the connection
+            log.failure("The packet engine cannot have a connection")
+            self._stream.take_back(returned)
+            self._stream.end("the packet engine cannot have it")
         else:
             self.is_kept = True
 
-    def give_back(self) -> bytes:
+    def give_back(self) -> ReturnedConnection:
         """What has to go out yet, TLS's goodbye at the end."""
-        if not self.is_kept:
-            return b""
-        self.is_kept = False
-        return self._core.take_tls(self._serial, True)
+        return self._taken(says_goodbye=True)
 
     def lost(self, reason: str) -> None:
         """The core found that the connection is over."""
         if self.is_kept:
-            self.is_kept = False
-            self._core.take_tls(self._serial, False)
-            self._stream.take_back(b"")
+            returned = self._taken(says_goodbye=False)
+            self._stream.take_back(ReturnedConnection(returned.descriptor))
             self._stream.end(reason)
 
     def let_go(self) -> None:
         """The tunnel has it no more; what was sent before goes out yet."""
         if self.is_kept:
             self._stream.take_back(self.give_back())
+
+    def _taken(self, *, says_goodbye: bool) -> ReturnedConnection:
+        returned = ReturnedConnection(*self._core.take_tls(self._serial, says_goodbye))
+        self.is_kept = False
+        return returned
 
     def renew_keys(self) -> None:
         """Enough was sealed under our keys."""

@@ -6,36 +6,18 @@ then keys and the numbers of the next records say all that there is to know.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from typing import NamedTuple
 
 from OpenSSL import SSL
-from twisted.internet.interfaces import (
-    IConsumer,
-    IPullProducer,
-    IPushProducer,
-    ITCPTransport,
-)
+from twisted.internet.interfaces import IPullProducer
 from zope.interface import implementer
 
 from anyvpn.interfaces import IRecordKeeper
-from anyvpn.model.channels import TLSRecords
+from anyvpn.model.channels import TLSKeys, TLSRecords
+from anyvpn.packets.tcp_descriptor import TCPTransport, take_descriptor
 from anyvpn.packets.tls_in_memory import TLSInMemory
 from anyvpn.packets.tls_keys import TLSSecrets
-
-
-class TCPTransport(ITCPTransport, IConsumer, IPushProducer):
-    """What Twisted's TCP transports are, and those that wrap them."""
-
-    def getHandle() -> socket.socket:
-        """The socket itself."""
-
-    def startWriting() -> None:
-        """Look whether something can be written, even when there is nothing to write."""
-
-    def stopReading() -> None:
-        """Look no more whether something came."""
 
 
 class Connection(NamedTuple):
@@ -68,13 +50,13 @@ def hand_over(
         handed_over(None if given is None else keeper)
         if given is not None:
             secrets.forget(connection.tls)
-            keeper.keep(given)
+            keeper.keep(TLSRecords(take_descriptor(connection.transport), *given))
 
     drain = _Drain(connection.transport, drained)
     drain.start()
 
 
-def _given(connection: Connection, secrets: TLSSecrets) -> TLSRecords | None:
+def _given(connection: Connection, secrets: TLSSecrets) -> tuple[TLSKeys, int, int, bytes] | None:
     tls, memory = connection.tls, connection.memory
     keys = secrets.keys_of(tls, is_client=connection.is_client)
     if keys is None or memory.received.is_broken:
@@ -83,8 +65,7 @@ def _given(connection: Connection, secrets: TLSSecrets) -> TLSRecords | None:
         each.since_handshake if keys.is_tls13 else each.since_ciphers
         for each in (memory.sent, memory.received)
     )
-    descriptor = connection.transport.getHandle().fileno()
-    return TLSRecords(descriptor, keys, sent, received, memory.unread)
+    return keys, sent, received, memory.unread
 
 
 @implementer(IPullProducer)

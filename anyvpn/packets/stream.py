@@ -10,6 +10,7 @@ Twisted's own TLS transport joins small writes into one record, and CSTP needs o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from enum import Enum
@@ -19,7 +20,6 @@ from OpenSSL import SSL
 from twisted.internet import protocol
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
-    IDelayedCall,
     IPushProducer,
     IReactorTime,
     ITCPTransport,
@@ -28,8 +28,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from anyvpn.interfaces import IHandedOverStream, IRecordKeeper
-from anyvpn.packets.record_keeper import Connection, TCPTransport, hand_over
+from anyvpn.model.channels import ReturnedConnection
+from anyvpn.packets.record_keeper import Connection, hand_over
+from anyvpn.packets.tcp_descriptor import TCPTransport, put_descriptor
 from anyvpn.packets.tcp_path import is_socket, path_mtu_below
+from anyvpn.packets.time_limit import TimeLimit
 from anyvpn.packets.tls_failures import handshake_failure, reason_in
 from anyvpn.packets.tls_in_memory import LONGEST_RECORD_BYTES, TLSInMemory
 from anyvpn.packets.tls_keys import TLSSecrets
@@ -89,7 +92,7 @@ class TLSStream(protocol.Protocol):
         self._is_client = is_client
         self._handshake_time_s = handshake_time_s
         self._state = _State.HANDSHAKING
-        self._time_limit: IDelayedCall | None = None
+        self._time_limit = TimeLimit(reactor)
         self._received: Callable[[bytes], None] | None = None
         self._writable: Callable[[], None] | None = None
         self._given_back = b""
@@ -172,12 +175,16 @@ class TLSStream(protocol.Protocol):
             connection = Connection(self.tls, self._is_client, self._memory, self._tcp)
             hand_over(connection, self._secrets, keeper, self._is_drained, self._handed_over)
 
-    def take_back(self, unsent: bytes) -> None:
-        """The keeper is done: nothing more comes, and nothing goes but this."""
-        if self._state is _State.KEPT:
-            self._state = _State.RETURNED
-            if unsent and self._tcp is not None:
-                self._tcp.write(unsent)
+    def take_back(self, returned: ReturnedConnection) -> None:
+        """The keeper is done: nothing more comes, and nothing goes but what is unsent."""
+        self._keeper = None
+        if self._tcp is None:
+            os.close(returned.descriptor)
+            return
+        put_descriptor(self._tcp, returned.descriptor)
+        self._state = _State.RETURNED
+        if returned.unsent:
+            self._tcp.write(returned.unsent)
 
     def end(self, reason: str) -> None:
         """The keeper has given it back, for it is over."""
@@ -187,14 +194,14 @@ class TLSStream(protocol.Protocol):
 
     def close(self) -> None:
         """Say goodbye and end when all that was written is handed over, or its time is up."""
-        if self._state is _State.KEPT and self._keeper is not None:
+        if self._keeper is not None:
             self.take_back(self._keeper.give_back())
         if self._state in (_State.HANDSHAKING, _State.OPEN, _State.RETURNED):
             self._begin_closing("closed here")
 
     def abort(self, reason: str = "aborted here") -> None:
         """End at once; what was written and did not go out is lost."""
-        if self._state is _State.KEPT and self._keeper is not None:
+        if self._keeper is not None:
             self.take_back(self._keeper.give_back())
         if self._tcp is not None:
             self._state = _State.CLOSING
@@ -236,7 +243,7 @@ class TLSStream(protocol.Protocol):
             transport.setTcpNoDelay(True)
             transport.setTcpKeepAlive(True)
         transport.registerProducer(self, True)
-        self._time_limit = self._reactor.callLater(self._handshake_time_s, self._handshake_late)
+        self._time_limit.start(self._handshake_time_s, self._handshake_late)
         if self._is_client:
             self._shake_hands()
 
@@ -252,7 +259,9 @@ class TLSStream(protocol.Protocol):
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """The TCP connection is gone."""
         was, self._state, self._tcp = self._state, _State.CLOSED, None
-        self._cancel_time_limit()
+        self._time_limit.cancel()
+        if self._keeper is not None:  # somebody else has ended a transport that was a shell
+            self.take_back(self._keeper.give_back())
         why = "the peer closed the connection"
         if not isinstance(reason.value, ConnectionDone):
             why = f"the connection was lost: {reason.getErrorMessage()}"
@@ -294,7 +303,6 @@ class TLSStream(protocol.Protocol):
             self._state = _State.KEPT
             self._version, self._cipher = self.protocol_version(), self.cipher_name()
             del self.tls, self._memory  # OpenSSL has done its part, and holds half of a session
-            self._tcp.stopReading()
 
     def _shake_hands(self) -> None:
         try:
@@ -305,13 +313,12 @@ class TLSStream(protocol.Protocol):
         if not is_complete:
             self._flush()
             return
-        self._cancel_time_limit()
+        self._time_limit.cancel()
         self._state = _State.OPEN
         self._flush()
         self.reader.secured()
 
     def _handshake_late(self) -> None:
-        self._time_limit = None
         self._why_closed = (
             f"TLS handshake failed: it was not complete after {self._handshake_time_s:g} s"
         )
@@ -371,7 +378,6 @@ class TLSStream(protocol.Protocol):
     def _begin_closing(self, reason: str) -> None:
         was, self._state = self._state, _State.CLOSING
         self._why_closed = self._why_closed or reason
-        self._cancel_time_limit()
         if was is _State.OPEN:
             with suppress(SSL.Error):  # it may be broken already
                 self.tls.shutdown()
@@ -381,16 +387,7 @@ class TLSStream(protocol.Protocol):
             # A transport that still waits for a paused producer would not close
             self._tcp.unregisterProducer()
             self._tcp.loseConnection()
-            self._time_limit = self._reactor.callLater(CLOSE_TIME_S, self._close_late)
-
-    def _close_late(self) -> None:
-        self._time_limit = None
-        self.abort()
-
-    def _cancel_time_limit(self) -> None:
-        time_limit, self._time_limit = self._time_limit, None
-        if time_limit is not None and time_limit.active():
-            time_limit.cancel()
+            self._time_limit.start(CLOSE_TIME_S, self.abort)
 
     def _tell_closed(self, reason: str) -> None:
         if not self._told_closed:

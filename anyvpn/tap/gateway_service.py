@@ -106,8 +106,7 @@ class GatewayService(MultiService):
 
     def _raise_file_limit(self) -> None:
         """Let there be descriptors for all connections, as far as the system allows."""
-        connections = self._loaded.settings.limits.connections
-        wanted = connections * self._loaded.engine.files_per_connection + OTHER_FILES
+        wanted = self._loaded.settings.limits.connections + OTHER_FILES
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft >= wanted or soft == resource.RLIM_INFINITY:
             return

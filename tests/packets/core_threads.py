@@ -65,9 +65,14 @@ class Peer:
         self.coming, self.going = Direction(write), Direction(read)
         first = unread(self.going) if unread is not None else b""
         self.number = core.set_tls(
-            tunnel, ours.fileno(), True, CIPHER, 0, 0, write, read, b"", first
+            tunnel, ours.detach(), True, CIPHER, 0, 0, write, read, b"", first
         )
-        ours.close()  # the core has its own
+
+    def take_back(self, core: Core, tunnel: int) -> bytes:
+        """What the core has not sent, a goodbye at its end; its descriptor is closed."""
+        descriptor, unsent = core.take_tls(tunnel, True)
+        os.close(descriptor)
+        return unsent
 
     def send(self, data: bytes, content_type: int = APPLICATION_DATA) -> None:
         """One record."""

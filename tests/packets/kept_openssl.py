@@ -9,7 +9,7 @@ from OpenSSL import SSL
 from zope.interface import implementer
 
 from anyvpn.interfaces import IHandedOverStream, IRecordKeeper
-from anyvpn.model.channels import TLSKeys, TLSRecords
+from anyvpn.model.channels import ReturnedConnection, TLSKeys, TLSRecords
 from anyvpn.packets.tls_in_memory import TLSInMemory
 from anyvpn.packets.tls_keys import TLSSecrets
 from tests.gateway.memory_tls import HOST, authority, client_context
@@ -111,12 +111,13 @@ class OpenSSLClient:
             for each in (self.memory.sent, self.memory.received)
         )
         unread = self.memory.unread
-        keeper.keep(TLSRecords(self.ours.fileno(), keys, sent, received, unread))
+        keeper.keep(TLSRecords(self.ours.detach(), keys, sent, received, unread))
 
-    def take_back(self, unsent: bytes) -> None:
+    def take_back(self, returned: ReturnedConnection) -> None:
         """The last words, which nobody may hear."""
+        self.ours = socket.socket(fileno=returned.descriptor)
         with suppress(BrokenPipeError):
-            self.ours.sendall(unsent)
+            self.ours.sendall(returned.unsent)
 
     def end(self, reason: str) -> None:
         """The core found an end."""

@@ -106,7 +106,7 @@ class StreamTests(TestCase):
         for _ in range(40_000):
             self.core.set_tls_keys(1, keys(), None, key_update())
         self.assertIn(b"more answers than it reads", self.threads.wait_for(LOST_STREAM)[5])
-        self.assertLess(len(self.core.take_tls(1, False)), 300_000)
+        self.assertLess(len(peer.take_back(self.core, 1)), 300_000)
 
     def test_an_empty_message_of_the_handshakes_kind_ends_it(self) -> None:
         Peer(self.core, 1).send(b"", HANDSHAKE_TYPE)
@@ -164,9 +164,17 @@ class StreamTests(TestCase):
         peer = Peer(self.core, 1)
         self.threads.kernel.send(incoming())
         peer.receive()
-        goodbye = self.core.take_tls(1, True)
+        goodbye = peer.take_back(self.core, 1)
         self.assertEqual(peer.coming.open(goodbye), (21, b"\1\0"))
-        self.assertEqual(self.core.take_tls(1, True), b"")
+        with self.assertRaises(LookupError):
+            self.core.take_tls(1, True)
+
+    def test_a_tunnel_that_goes_takes_its_stream_with_it(self) -> None:
+        peer = Peer(self.core, 1)
+        self.core.detach(1)
+        self.assertEqual(peer.socket.recv(1), b"")
+        self.core.attach(1, [(CLIENT, 32)], 1, 1400)
+        self.assert_it_carries(Peer(self.core, 1))
 
     def test_tunnels_come_and_go_under_traffic(self) -> None:
         for number in range(2, 200):
@@ -176,7 +184,7 @@ class StreamTests(TestCase):
                 peer.send(frame_data([ipv4_packet(OTHER, ANYWHERE, b"x")])[0])
                 self.threads.kernel.send(ipv4_packet(ANYWHERE, OTHER, b"y"))
             if number % 2:
-                self.core.take_tls(number, True)
+                peer.take_back(self.core, number)
             self.core.detach(number)
             peer.socket.close()
         self.threads.kernel.setblocking(False)
@@ -240,7 +248,7 @@ class ManyThreadsTests(TestCase):
             self.flood(5)
             self.assertEqual(self.threads.wait_for(LOST_STREAM)[3], peer.number)
             self.assertNotIn(LOST_STREAM, [event[0] for event in self.core.events()])
-            self.core.take_tls(1, True)
+            peer.take_back(self.core, 1)
 
     def test_channels_change_while_all_threads_send(self) -> None:
         for _ in range(50):
@@ -248,7 +256,7 @@ class ManyThreadsTests(TestCase):
             self.flood(3)
             self.core.set_tls_keys(1, keys(), None, key_update())
             self.flood(3)
-            self.core.take_tls(1, True)
+            peer.take_back(self.core, 1)
             peer.socket.close()
             self.core.detach(1)
             self.core.attach(1, [(CLIENT, 32)], 1, 1400)

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from anyvpn.interfaces import IRecordKeeper
-from anyvpn.model.channels import TLSRecords
+from anyvpn.model.channels import ReturnedConnection, TLSRecords
 from anyvpn.packets.stream import TLSStream
 from anyvpn.packets.tls_keys import TLSSecrets
 from tests.gateway.memory_tls import (
@@ -47,6 +47,9 @@ class SocketTransport(MemoryTransport):
     def stopReading(self) -> None:
         self.is_paused = True
 
+    def stopWriting(self) -> None:
+        """Nor is it asked to write then."""
+
     def close(self) -> None:
         self._handle.close()
 
@@ -61,8 +64,8 @@ class Keeper:
     def keep(self, records: TLSRecords) -> None:
         self.kept.append(records)
 
-    def give_back(self) -> bytes:
-        return b"the keeper's goodbye"
+    def give_back(self) -> ReturnedConnection:
+        return ReturnedConnection(self.kept[-1].descriptor, b"the keeper's goodbye")
 
 
 class Handed:
@@ -99,7 +102,9 @@ def handed(version: int) -> Iterator[Handed]:
 class RecordKeeperTests:
     def test_keys_and_numbers_are_given(self, handed: Handed) -> None:
         (records,) = handed.keeper.kept
-        assert records.descriptor == handed.transport.getHandle().fileno()
+        with socket.socket(fileno=records.descriptor) as taken:
+            assert taken.type is socket.SOCK_STREAM
+        assert handed.transport.getHandle().fileno() == -1
         assert handed.client.take() == b"before"
         assert records.keys.is_tls13 == (handed.client.tls.get_protocol_version_name() == "TLSv1.3")
 

@@ -103,7 +103,6 @@ class FakeParts:
         class Engine:
             name = "of the test"
             reads_all_queues = True
-            files_per_connection = 2
 
             def __init__(self, *parts: object) -> None: ...
 
@@ -208,7 +207,7 @@ class StartTests(ServiceCase):
         assert self.output.is_closed
         assert self.output.lines == []
 
-    def test_each_connection_may_have_the_files_that_the_engine_takes(self) -> None:
+    def test_each_connection_may_have_a_file(self) -> None:
         limits = replace(self.loaded.settings.limits, connections=1000)
         loaded = replace(self.loaded, settings=replace(self.loaded.settings, limits=limits))
         self.service = GatewayService(cast(GatewayReactor, self.reactor), loaded, self.output)
@@ -218,7 +217,7 @@ class StartTests(ServiceCase):
         ):
             self.start()
         _, (soft, hard) = set_limit.call_args.args
-        assert (soft, hard) == (2 * 1000 + OTHER_FILES, 50_000)
+        assert (soft, hard) == (1000 + OTHER_FILES, 50_000)
 
     def test_one_line_says_what_runs(self) -> None:
         self.start()

@@ -225,7 +225,8 @@ typedef struct buffer {
 typedef struct stream stream;
 struct stream {
     tunnel *tunnel;
-    int descriptor; /* ours to close */
+    int descriptor; /* ours alone, and ours to close; -1: it is not there yet, or no more */
+    int watcher;    /* the epoll set that has the descriptor; -1: none */
     uint8_t number; /* among its tunnel's, what events about it say */
     enum cipher cipher;
     bool is_tls13, has_explicit_nonce;
@@ -240,9 +241,10 @@ struct stream {
     buffer unsent;
 };
 
-stream *stream_new(int descriptor, bool is_tls13, enum cipher cipher, uint64_t write_sequence,
-                   uint64_t read_sequence);
+/* Without a descriptor, until all that can fail is done. */
+stream *stream_new(bool is_tls13, enum cipher cipher, uint64_t write_sequence, uint64_t read_sequence);
 void stream_free(stream *stream);
+int stream_release(stream *stream); /* the descriptor, which is the caller's from now on */
 bool stream_set_keys(stream *stream, bool seals, const uint8_t *key, const uint8_t iv[AEAD_NONCE_BYTES]);
 /* What came of a frame before the records were ours. */
 bool stream_begin_frame(stream *stream, const uint8_t *data, size_t size);
@@ -513,8 +515,7 @@ void loop_stop(loop *loop); /* none of its threads runs any more; without the ta
 int loop_add_socket(loop *loop, unsigned worker, unsigned index, int descriptor); /* errno or 0 */
 void loop_remove_socket(loop *loop, unsigned index);
 int loop_count(const loop *loop);
-int loop_add_stream(loop *loop, stream *stream); /* errno or 0 */
-void loop_remove_stream(loop *loop, stream *stream);
+void loop_add_stream(turn *turn, stream *stream); /* which is lost when it cannot be watched */
 /* A turn for whoever is not one of its threads. */
 turn *loop_turn(loop *loop);
 double clock_now(void);

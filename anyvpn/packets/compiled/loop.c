@@ -544,6 +544,10 @@ void loop_stop(loop *loop) {
         if (write(loop->workers[at].wake, &one, sizeof one) == sizeof one)
             pthread_join(loop->workers[at].thread, NULL);
     }
+    size_t place = 0;
+    for (tunnel *each; (each = table_next(loop->engine->tunnels, &place)) != NULL;)
+        if (each->tls != NULL)
+            each->tls->watcher = -1; /* its epoll set goes */
     for (int at = 0; at < loop->count; at++)
         discard(&loop->workers[at]);
     if (loop->outside != NULL)
@@ -578,10 +582,11 @@ int loop_count(const loop *loop) {
     return loop->count;
 }
 
-int loop_add_stream(loop *loop, stream *stream) {
-    return watch_stream(epoll_of(loop, stream), stream, EPOLL_CTL_ADD);
-}
-
-void loop_remove_stream(loop *loop, stream *stream) {
-    epoll_ctl(epoll_of(loop, stream), EPOLL_CTL_DEL, stream->descriptor, NULL);
+void loop_add_stream(turn *turn, stream *stream) {
+    const worker *worker = turn->host;
+    int epoll = epoll_of(worker->loop, stream);
+    if (watch_stream(epoll, stream, EPOLL_CTL_ADD))
+        stream_lose(turn, stream, "the connection cannot be watched");
+    else
+        stream->watcher = epoll;
 }

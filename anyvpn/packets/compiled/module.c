@@ -12,9 +12,7 @@
 #include <Python.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "engine.h"
 
@@ -294,8 +292,26 @@ static bool set_keys(stream *stream, bool seals, PyObject *keys) {
     return true;
 }
 
-/* The CSTP channel's records are the core's from now on; its descriptor is duplicated. Gives the
- * number of the stream, which is the kind of events about it. */
+/* A stream that lacks its descriptor alone. */
+static stream *new_stream(int is_tls13, int cipher, uint64_t write_sequence, uint64_t read_sequence,
+                          PyObject *write_keys, PyObject *read_keys, const slice *begun) {
+    stream *made = stream_new(is_tls13, (enum cipher)cipher, write_sequence, read_sequence);
+    if (made == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    if (!set_keys(made, true, write_keys) || !set_keys(made, false, read_keys) ||
+        !stream_begin_frame(made, begun->bytes, begun->size)) {
+        stream_free(made);
+        if (!PyErr_Occurred())
+            PyErr_NoMemory();
+        return NULL;
+    }
+    return made;
+}
+
+/* The CSTP channel's records are the core's from now on, and so is the descriptor; when it raises,
+ * neither is. Gives the number of the stream, which is the kind of events about it. */
 static PyObject *core_set_tls(core *self, PyObject *arguments) {
     unsigned long long identifier, write_sequence, read_sequence;
     int descriptor, is_tls13, cipher;
@@ -306,32 +322,21 @@ static PyObject *core_set_tls(core *self, PyObject *arguments) {
                           &write_sequence, &read_sequence, &write_keys, &read_keys, &begun, &begun_size,
                           &more, &more_size))
         return NULL;
-    if (self->loop == NULL || cipher < AES_128_GCM || cipher > CHACHA20_POLY1305) {
+    if (self->loop == NULL || descriptor < 0 || cipher < AES_128_GCM || cipher > CHACHA20_POLY1305) {
         PyErr_SetString(PyExc_ValueError, "it does not run, or has no such cipher");
         return NULL;
     }
-    int own = fcntl(descriptor, F_DUPFD_CLOEXEC, 3);
-    if (own < 0)
-        return PyErr_SetFromErrno(PyExc_OSError);
-    stream *made = stream_new(own, is_tls13, (enum cipher)cipher, write_sequence, read_sequence);
-    if (made == NULL) {
-        close(own);
-        return PyErr_NoMemory();
-    }
-    if (!set_keys(made, true, write_keys) || !set_keys(made, false, read_keys) ||
-        !stream_begin_frame(made, (const uint8_t *)begun, (size_t)begun_size)) {
-        stream_free(made);
-        return PyErr_Occurred() ? NULL : PyErr_NoMemory();
-    }
-    engine *engine = self->engine;
-    int error = 0, number = 0;
-    pthread_rwlock_wrlock(&engine->tables);
-    tunnel *tunnel = engine_tunnel(engine, identifier);
-    turn *turn = begin_turn(self);
-    if (tunnel == NULL) {
-        stream_free(made);
-    } else {
-        engine_set_tls(engine, tunnel, made);
+    const slice beginning = {(const uint8_t *)begun, (size_t)begun_size};
+    stream *made = new_stream(is_tls13, cipher, write_sequence, read_sequence, write_keys, read_keys, &beginning);
+    if (made == NULL)
+        return NULL;
+    int number = 0;
+    pthread_rwlock_wrlock(&self->engine->tables);
+    tunnel *tunnel = engine_tunnel(self->engine, identifier);
+    if (tunnel != NULL) {
+        turn *turn = begin_turn(self);
+        made->descriptor = descriptor; /* nothing can fail any more */
+        engine_set_tls(self->engine, tunnel, made);
         number = made->number;
         tunnel->has_cstp = true;
         tunnel->times[CSTP].received_at = tunnel->times[CSTP].sent_at = turn->now;
@@ -339,43 +344,47 @@ static PyObject *core_set_tls(core *self, PyObject *arguments) {
         tunnel_send_waiting(turn, tunnel);
         turn_flush(turn);
         if (!made->waits_for_keys && !made->is_lost)
-            error = loop_add_stream(self->loop, made);
+            loop_add_stream(turn, made);
     }
-    pthread_rwlock_unlock(&engine->tables);
-    if (error) {
-        errno = error;
-        return PyErr_SetFromErrno(PyExc_OSError);
+    pthread_rwlock_unlock(&self->engine->tables);
+    if (tunnel == NULL) {
+        stream_free(made);
+        PyErr_SetString(PyExc_LookupError, "there is no such tunnel");
+        return NULL;
     }
     return PyLong_FromLong(number);
 }
 
-/* Gives the stream up: the bytes that are not sent yet, a last alert behind them. */
+/* Gives the stream up: its descriptor, which is the caller's from now on, and the bytes that are
+ * not sent yet, a last alert behind them. When it raises, all is as before. */
 static PyObject *core_take_tls(core *self, PyObject *arguments) {
     static const uint8_t close_notify[2] = {1, 0};
     unsigned long long identifier;
     int says_goodbye;
     if (!PyArg_ParseTuple(arguments, "Kp", &identifier, &says_goodbye))
         return NULL;
-    PyObject *unsent = NULL;
+    PyObject *given = NULL;
     pthread_rwlock_wrlock(&self->engine->tables);
     tunnel *tunnel = engine_tunnel(self->engine, identifier);
     stream *stream = tunnel == NULL ? NULL : tunnel->tls;
-    if (stream != NULL) {
+    if (stream == NULL) {
+        PyErr_SetString(PyExc_LookupError, "there is no such stream");
+    } else {
         uint8_t *at = says_goodbye && !stream->is_lost ? stream_reserve(stream, sizeof close_notify) : NULL;
         if (at != NULL) {
             memcpy(at, close_notify, sizeof close_notify);
             stream_commit(stream, TLS_ALERT, sizeof close_notify);
         }
-        unsent = PyBytes_FromStringAndSize((char *)stream->unsent.bytes, (Py_ssize_t)stream->unsent.size);
-        if (self->loop != NULL)
-            loop_remove_stream(self->loop, stream);
+        given = Py_BuildValue("(iy#)", stream->descriptor, stream->unsent.size ? (char *)stream->unsent.bytes : "",
+                              (Py_ssize_t)stream->unsent.size);
+    }
+    if (given != NULL) {
+        stream_release(stream);
         engine_set_tls(self->engine, tunnel, NULL);
         tunnel->has_cstp = false;
     }
     pthread_rwlock_unlock(&self->engine->tables);
-    if (stream == NULL)
-        return PyBytes_FromStringAndSize("", 0);
-    return unsent;
+    return given;
 }
 
 /* Tells the peer by the message, then seals under the new keys. A stream with half of that is lost,
@@ -406,7 +415,6 @@ static PyObject *core_set_tls_keys(core *self, PyObject *arguments) {
     if (!PyArg_ParseTuple(arguments, "KOOy#", &identifier, &write_keys, &read_keys, &message, &size))
         return NULL;
     bool is_set = true;
-    int error = 0;
     pthread_rwlock_wrlock(&self->engine->tables);
     tunnel *tunnel = engine_tunnel(self->engine, identifier);
     stream *stream = tunnel == NULL || self->loop == NULL ? NULL : tunnel->tls;
@@ -421,14 +429,10 @@ static PyObject *core_set_tls_keys(core *self, PyObject *arguments) {
     if (stream != NULL && is_set && stream->waits_for_keys) {
         stream_go_on(turn, stream, NULL, 0);
         if (!stream->waits_for_keys && !stream->is_lost)
-            error = loop_add_stream(self->loop, stream);
+            loop_add_stream(turn, stream);
     }
     turn_flush(turn);
     pthread_rwlock_unlock(&self->engine->tables);
-    if (error) {
-        errno = error;
-        return PyErr_SetFromErrno(PyExc_OSError);
-    }
     return is_set ? (Py_INCREF(Py_None), Py_None) : PyErr_Occurred() ? NULL : PyErr_NoMemory();
 }
 
@@ -930,10 +934,11 @@ static PyMethodDef methods[] = {
     METHOD(set_dtls, METH_VARARGS, "set_dtls(tunnel, path or None, keys or None for Python's own)"),
     METHOD(set_cstp, METH_VARARGS, "set_cstp(tunnel, is there, is congested)"),
     METHOD(set_tls, METH_VARARGS,
-           "set_tls(tunnel, descriptor, is TLS 1.3, cipher, write sequence, read sequence, write keys, "
-           "read keys, begun frame, unread) -> the stream's number, which is the kind of events about it"),
+           "set_tls(tunnel, descriptor, which it has from then on, is TLS 1.3, cipher, write sequence, read "
+           "sequence, write keys, read keys, begun frame, unread) -> the stream's number, which is the kind of "
+           "events about it"),
     METHOD(set_tls_keys, METH_VARARGS, "set_tls_keys(tunnel, write keys, read keys, message)"),
-    METHOD(take_tls, METH_VARARGS, "take_tls(tunnel, says goodbye) -> bytes to be sent"),
+    METHOD(take_tls, METH_VARARGS, "take_tls(tunnel, says goodbye) -> the descriptor, bytes to be sent"),
     METHOD(set_quiet, METH_VARARGS, "set_quiet(tunnel, is quiet)"),
     METHOD(send_waiting, METH_VARARGS, "send_waiting(tunnel)"),
     METHOD(send_control, METH_VARARGS, "send_control(tunnel, channel, kind, payload)"),

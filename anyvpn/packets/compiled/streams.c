@@ -13,8 +13,10 @@
  */
 
 #define _GNU_SOURCE
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include <openssl/crypto.h>
@@ -32,11 +34,10 @@ enum { SEQUENCES_PER_KEY = 1 << 23 }; /* AES-GCM: 2^24.5 records, RFC 8446, sect
 
 /* --- its life ------------------------------------------------------------------------------- */
 
-stream *stream_new(int descriptor, bool is_tls13, enum cipher cipher, uint64_t write_sequence,
-                   uint64_t read_sequence) {
+stream *stream_new(bool is_tls13, enum cipher cipher, uint64_t write_sequence, uint64_t read_sequence) {
     stream *made = calloc(1, sizeof *made);
     if (made != NULL) {
-        made->descriptor = descriptor;
+        made->descriptor = made->watcher = -1;
         made->is_tls13 = is_tls13;
         made->cipher = cipher;
         made->has_explicit_nonce = !is_tls13 && cipher != CHACHA20_POLY1305;
@@ -46,16 +47,26 @@ stream *stream_new(int descriptor, bool is_tls13, enum cipher cipher, uint64_t w
     return made;
 }
 
+int stream_release(stream *stream) {
+    int descriptor = stream->descriptor;
+    if (stream->watcher >= 0)
+        epoll_ctl(stream->watcher, EPOLL_CTL_DEL, descriptor, NULL);
+    stream->descriptor = stream->watcher = -1;
+    return descriptor;
+}
+
 void stream_free(stream *stream) {
     if (stream == NULL)
         return;
+    assert(!stream->is_in_turn);
+    int descriptor = stream_release(stream);
+    if (descriptor >= 0)
+        close(descriptor);
     aead_clear(&stream->seal);
     aead_clear(&stream->open);
     free(stream->record.bytes);
     free(stream->frame.bytes);
     free(stream->unsent.bytes);
-    if (stream->descriptor >= 0)
-        close(stream->descriptor);
     OPENSSL_cleanse(stream, sizeof *stream);
     free(stream);
 }

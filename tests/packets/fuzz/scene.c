@@ -102,7 +102,7 @@ void scene_set_tls(scene *scene, uint8_t number, bool is_tls13) {
     tunnel *tunnel = engine_tunnel(scene->engine, number);
     if (tunnel == NULL)
         return;
-    stream *made = stream_new(-1, is_tls13, AES_128_GCM, 0, 0);
+    stream *made = stream_new(is_tls13, AES_128_GCM, 0, 0);
     if (!stream_set_keys(made, true, no_key, no_iv) || !stream_set_keys(made, false, no_key, no_iv))
         abort();
     engine_set_tls(scene->engine, tunnel, made);
@@ -125,7 +125,7 @@ size_t scene_record(const scene *scene, uint8_t number, uint64_t sequence, uint8
 }
 
 size_t scene_tls_record(stream *stream, uint8_t type, uint8_t *at, const input *payload) {
-    struct stream *peer = stream_new(-1, stream->is_tls13, stream->cipher, stream->read_sequence, 0);
+    struct stream *peer = stream_new(stream->is_tls13, stream->cipher, stream->read_sequence, 0);
     if (!stream_set_keys(peer, true, no_key, no_iv))
         abort();
     uint8_t *room = stream_reserve(peer, payload->size);
