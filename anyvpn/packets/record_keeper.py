@@ -59,7 +59,7 @@ def hand_over(
 def _given(connection: Connection, secrets: TLSSecrets) -> tuple[TLSKeys, int, int, bytes] | None:
     tls, memory = connection.tls, connection.memory
     keys = secrets.keys_of(tls, is_client=connection.is_client)
-    if keys is None or memory.received.is_broken:
+    if keys is None or memory.received.is_broken or not memory.is_sent:
         return None
     sent, received = (
         each.since_handshake if keys.is_tls13 else each.since_ciphers

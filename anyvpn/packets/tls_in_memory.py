@@ -61,6 +61,11 @@ class TLSInMemory:
         """What OpenSSL was not given yet."""
         return self._coming
 
+    @property
+    def is_sent(self) -> bool:
+        """Whether nothing was made that `take` has not given."""
+        return not (self._made_bytes or self._going or self._tickets)
+
     def shake_hands(self, *, is_client: bool) -> bool:
         """Go on with the handshake; gives whether it is complete."""
         while True:

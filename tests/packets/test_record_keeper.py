@@ -71,7 +71,7 @@ class Keeper:
 class Handed:
     """A stream of ours that has been handed over, and the client at its other end."""
 
-    def __init__(self, version: int) -> None:
+    def __init__(self, version: int, said: bytes = b"before") -> None:
         context, self.secrets = server_context.__wrapped__(), TLSSecrets()
         self.secrets.watch(context)
         context.set_max_proto_version(version)
@@ -83,7 +83,7 @@ class Handed:
         self.stream.makeConnection(self.transport)  # type: ignore[arg-type]  # all that it calls
         self.client = TLSClient(self.wire.far, client_context(), HOST)
         self.wire.pump()
-        self.stream.write(b"before")
+        self.stream.write(said)
         self.wire.pump()
         self.openssl = weakref.ref(self.stream.tls)
         self.stream.hand_over(self.keeper)
@@ -121,3 +121,12 @@ class RecordKeeperTests:
         handed.stream.abort("enough")
         handed.wire.pump()
         assert handed.reader.closings == ["enough"]
+
+
+def test_session_tickets_that_have_not_gone_out_keep_a_stream_where_it_is() -> None:
+    handed = Handed(SSL.TLS1_3_VERSION, said=b"")
+    assert not handed.keeper.kept
+    handed.stream.write(b"after")
+    handed.wire.pump()
+    assert handed.client.take() == b"after"
+    handed.transport.close()

@@ -123,6 +123,8 @@ class TCPDescriptorTests(TestCase):
         await there.connect(Factory.forProtocol(lambda: it.client))
         secured = (it.reader, it.clients_reader)
         await self.until(lambda: all(each.secured_count for each in secured), "the handshake")
+        it.stream.write(b"an answer")
+        await self.until(lambda: it.clients_reader.data == [b"an answer"], "the answer")
         self.core.attach(it.number, [(CLIENT, 32)], 1, 1400)
         return it
 
