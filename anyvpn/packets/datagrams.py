@@ -24,6 +24,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from anyvpn.model.channels import PeerPath
+from anyvpn.packets.datagram_reader import (
+    DATAGRAMS_PER_CALL,
+    LONGEST_DATAGRAM_BYTES,
+    DatagramReader,
+    Origin,
+    SocketAddress,
+    socket_address,
+)
 
 log = Logger()
 
@@ -33,15 +41,13 @@ _IP_PKTINFO, _IP_MTU_DISCOVER = 8, 10
 _IPV6_MTU_DISCOVER, _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 23, 49, 50
 _PMTUDISC_DONT = 0
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
-_LONGEST_DATAGRAM_BYTES = 65535
-_ANCILLARY_BYTES = 128  # two messages, one of them with an IPv6 address
 _MOST_SEGMENTS = 64
 _MOST_SEGMENTED_BYTES = 65_000  # 65,507, and some room for what the kernel adds
 
 # Ours
 SOCKET_BUFFER_BYTES = 4 << 20
 """What the kernel may hold for us, each way, while we do something else."""
-RECEIVE_CALLS_PER_WAKE = 64
+DATAGRAMS_PER_WAKE = 64
 RECEIVE_BYTES_PER_WAKE = 512 << 10
 """A wake that finds more leaves the rest to the next one, so that the reactor goes on."""
 _MOST_REMEMBERED = 4096
@@ -55,7 +61,6 @@ _BUFFER_OPTIONS = (
 _UNSIGNED_SHORT = struct.Struct("=H")
 
 DatagramsReceived = Callable[[PeerPath, list[bytes]], None]
-SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 _Ancillary = tuple[int, int, bytes]
 
 
@@ -93,6 +98,7 @@ class DatagramSockets:
         self.on_handshake: Callable[[PeerPath, bytes], None] = _ignore
         self._reactor = reactor
         self._sockets: list[_DatagramSocket] = []
+        self._reader = DatagramReader()
         self._taker: SocketTaker | None = None
 
     def open(
@@ -109,7 +115,7 @@ class DatagramSockets:
             try:
                 ipv6_only = host != "::" or bool(twins)
                 opened = _open_socket(host, port, ipv6_only, kind)
-                self._sockets.append(_DatagramSocket(len(self._sockets), opened))
+                self._sockets.append(_DatagramSocket(len(self._sockets), opened, self._reader))
                 _, taken = self._sockets[-1].address
                 for _ in range(1, queues):
                     self._sockets[-1].twins.append(_open_socket(host, taken, ipv6_only, kind))
@@ -155,7 +161,7 @@ class DatagramSockets:
 class _DatagramSocket:
     """One socket; itself what the reactor watches."""
 
-    def __init__(self, index: int, opened: socket.socket) -> None:
+    def __init__(self, index: int, opened: socket.socket, reader: DatagramReader) -> None:
         name = opened.getsockname()
         self.address: tuple[str, int] = (name[0], name[1])
         self.received: DatagramsReceived = _ignore_all
@@ -163,10 +169,11 @@ class _DatagramSocket:
         self.twins: list[socket.socket] = []
         """The others of its address, for further queues."""
         self._index = index
+        self._reader = reader
         self._is_ipv6 = opened.family == socket.AF_INET6
         self._segmentation = True
         self._longest_segment: dict[SocketAddress, int] = {}
-        self._local_texts: dict[bytes, str] = {}
+        self._paths: dict[Origin, PeerPath] = {}
 
     def fileno(self) -> int:
         """The descriptor that the reactor watches; -1 when it is closed."""
@@ -189,60 +196,54 @@ class _DatagramSocket:
 
     def doRead(self) -> None:
         """Read what waits, up to a bound, and hand it over by sender."""
-        batches: dict[tuple[SocketAddress, bytes], list[bytes]] = {}
+        batches: dict[Origin, list[bytes]] = {}
         self._receive(batches)
-        for (address, local), datagrams in batches.items():
-            path = PeerPath(self._index, address, self._local_text(local) if local else "")
+        for origin, datagrams in batches.items():
+            path = self._path(origin)
             try:
                 self.received(path, datagrams)
             except Exception:
                 # The reactor would take the socket away, and with it everybody's channel
-                log.failure("Datagrams from {peer} are lost", peer=address)
+                log.failure("Datagrams from {peer} are lost", peer=path.address)
 
-    def _receive(self, batches: dict[tuple[SocketAddress, bytes], list[bytes]]) -> None:
-        receive = self.socket.recvmsg
-        room = RECEIVE_BYTES_PER_WAKE
-        # Datagrams of one sender come in a row, with the same ancillary data
-        last_address: SocketAddress | None = None
-        last_ancillary: list[_Ancillary] = []
-        batch: list[bytes] = []
-        segment_bytes = 0
-        for _ in range(RECEIVE_CALLS_PER_WAKE):
+    def _receive(self, batches: dict[Origin, list[bytes]]) -> None:
+        left, room = DATAGRAMS_PER_WAKE, RECEIVE_BYTES_PER_WAKE
+        while left > 0 and room > 0:
+            most = min(DATAGRAMS_PER_CALL, -(-room // LONGEST_DATAGRAM_BYTES))
             try:
-                data, ancillary, _, address = receive(_LONGEST_DATAGRAM_BYTES, _ANCILLARY_BYTES)
+                count, size = self._reader.receive(self.socket, most, batches)
             except ConnectionError:
-                continue  # an ICMP message about something that we sent
+                left -= 1  # an ICMP message about something that we sent
+                continue
             except BlockingIOError:
                 return
             except OSError as error:
                 # Such as no memory now; the reactor would take the socket away for good
                 log.error("{socket} cannot receive: {why}", socket=self.logPrefix(), why=error)
                 return
-            if address != last_address or ancillary != last_ancillary:
-                last_address, last_ancillary = address, ancillary
-                segment_bytes, local = _read_ancillary(ancillary)
-                batch = batches.setdefault((address, local), [])
-            size = len(data)
-            if 0 < segment_bytes < size:
-                batch += [data[at : at + segment_bytes] for at in range(0, size, segment_bytes)]
-            else:
-                batch.append(data)
-            room -= size
-            if room <= 0:
+            if count < most:
                 return
+            left -= count
+            room -= size
+
+    def _path(self, origin: Origin) -> PeerPath:
+        """The way back to where datagrams came from."""
+        path = self._paths.get(origin)
+        if path is None:
+            name, information = origin
+            local = self._local_text(information) if information else ""
+            path = PeerPath(self._index, socket_address(name), local)
+            if len(self._paths) >= _MOST_REMEMBERED:
+                self._paths.clear()
+            self._paths[origin] = path
+        return path
 
     def _local_text(self, information: bytes) -> str:
         """The address of ours that a datagram was sent to, out of its packet information."""
-        text = self._local_texts.get(information)
-        if text is None:
-            family = socket.AF_INET6 if self._is_ipv6 else socket.AF_INET
-            # in6_pktinfo begins with the address, in_pktinfo has it after the interface
-            packed = information[:16] if self._is_ipv6 else information[4:8]
-            text = socket.inet_ntop(family, packed)
-            if len(self._local_texts) >= _MOST_REMEMBERED:
-                self._local_texts.clear()
-            self._local_texts[information] = text
-        return text
+        # in6_pktinfo begins with the address, in_pktinfo has it after the interface
+        if self._is_ipv6:
+            return socket.inet_ntop(socket.AF_INET6, information[:16])
+        return socket.inet_ntop(socket.AF_INET, information[4:8])
 
     def send(self, path: PeerPath, datagrams: Sequence[bytes]) -> int:
         """Send to one peer in bursts; gives the number that was dropped."""
@@ -353,18 +354,6 @@ def _open_socket(host: str, port: int, ipv6_only: bool, kind: _Kind) -> socket.s
         opened.close()
         raise
     return opened
-
-
-def _read_ancillary(messages: Sequence[_Ancillary]) -> tuple[int, bytes]:
-    """The size of the datagrams that came as one, 0 for a single one, and where they came to."""
-    segment_bytes = 0
-    local = b""
-    for level, _, value in messages:
-        if level == _SOL_UDP:
-            segment_bytes = int.from_bytes(value[:2], sys.byteorder)
-        else:
-            local = value
-    return segment_bytes, local
 
 
 def _ignore(path: PeerPath, datagram: bytes) -> None:
