@@ -9,7 +9,7 @@ Source: RFC 1071.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 
 # From the protocol
@@ -55,7 +55,7 @@ def load_numpy_segment_sums() -> Callable[[bytes, int], list[int]] | None:
         return None
     words, wide, wider = numpy.dtype("<u2"), numpy.dtype("u4"), numpy.dtype("u8")
     octets = numpy.dtype("u1")
-    frombuffer, zeros = numpy.frombuffer, numpy.zeros
+    frombuffer, zeros, add = numpy.frombuffer, numpy.zeros, numpy.add.reduce
 
     def numpy_segment_sums(data: bytes, segment_bytes: int) -> list[int]:
         count = len(data) // segment_bytes
@@ -65,12 +65,19 @@ def load_numpy_segment_sums() -> Callable[[bytes, int], list[int]] | None:
             padded[:, :segment_bytes] = rows
             rows = padded
         # 65536 words of 16 bits fit into 32
-        sums: list[int] = (rows.view(words).sum(1, dtype=wide).astype(wider) << 8).tolist()
+        sums: list[int] = (add(rows.view(words), 1, wide).astype(wider) << 8).tolist()
         if len(data) % segment_bytes:
             sums.append(word_sum(data[count * segment_bytes :]))
         return sums
 
     return numpy_segment_sums
+
+
+def rows_add_up(rows: Sequence[bytes], start: int, wanted_sum: int) -> bool:
+    """Whether the `word_sum` of each row, from `start` on, is this one; rows have one size."""
+    size = len(rows[0]) - start
+    sums = segment_sums(b"".join([row[start:] for row in rows]), size)
+    return {each % MODULUS for each in sums} == {wanted_sum}
 
 
 _numpy_segment_sums = load_numpy_segment_sums()

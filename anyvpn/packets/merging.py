@@ -11,15 +11,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from struct import Struct
 
-from anyvpn.packets.checksums import MODULUS, internet_checksum, segment_sums, word_sum
+from anyvpn.packets.checksums import MODULUS, internet_checksum, rows_add_up, word_sum
 from anyvpn.packets.tcp_layout import tcp_layout
 
 # From the protocol
 _VNET_HEADER = Struct("=BBHHHH")
 _NEEDS_CHECKSUM = 1
 _GSO_TCP = {4: 1, 6: 4}
-_TCP_FLAGS_AT, _TCP_CHECKSUM_AT = 13, 16
+_TCP_OFFSET_AT, _TCP_FLAGS_AT, _TCP_CHECKSUM_AT = 12, 13, 16
+_CHECKSUM_BYTES = 2
 _TCP = 6
+_TCP_BYTES, _LONGEST_TCP_BYTES = 20, 60
+_PLAIN_IPV4 = 0x45  # without options
 _FIN, _PSH, _ACK, _ECE = 0x01, 0x08, 0x10, 0x40
 _IPV4_BYTES, _IPV6_BYTES = 20, 40
 _LONGEST_PACKET_BYTES = 0xFFFF
@@ -35,8 +38,12 @@ _LAYOUTS = {
 
 
 # Addresses and ports; whether it may be merged at all; what all segments of a super-packet
-# share; id; checksum of the IP header; sequence; flags; checksum; bytes of both headers
-_Segment = tuple[bytes, bool, tuple[bytes, ...], int, int, int, int, int, int]
+# share; id; sequence; flags; bytes of both headers
+_Segment = tuple[bytes, bool, tuple[bytes, ...], int, int, int, int]
+
+# One more of each field of a header, read as one number up to TCP's checksum
+_SEQUENCE = 1 << 64
+_IDENT, _IP_CHECKSUM = 1 << 240, 1 << 192
 
 
 def merge_segments(packets: Sequence[bytes], header_bytes: int) -> list[bytes]:
@@ -50,7 +57,13 @@ def merge_segments(packets: Sequence[bytes], header_bytes: int) -> list[bytes]:
     plain_header = bytes(header_bytes)
     open_runs: dict[bytes, _Run] = {}
     items: list[bytes | _Run] = []
-    for packet in packets:
+    at, count = 0, len(packets)
+    while at < count:
+        packet = packets[at]
+        at += 1
+        if not open_runs and _carries_nothing(packet):
+            items.append(packet)
+            continue
         segment = _read(packet)
         if segment is None:
             # Anything but TCP may change places with TCP
@@ -59,11 +72,12 @@ def merge_segments(packets: Sequence[bytes], header_bytes: int) -> list[bytes]:
         flow, mergeable = segment[0], segment[1]
         run = open_runs.get(flow)
         if run is not None and mergeable and run.take(segment, packet):
+            at = run.take_alike(packets, at)
             continue
         if not flow:
             open_runs.clear()
             items.append(packet)
-        elif mergeable and not segment[6] & (_FIN | _PSH):
+        elif mergeable and not segment[5] & (_FIN | _PSH):
             open_runs[flow] = run = _Run(segment, packet)
             items.append(run)
         else:
@@ -80,6 +94,17 @@ def merge_segments(packets: Sequence[bytes], header_bytes: int) -> list[bytes]:
     return frames
 
 
+def _carries_nothing(packet: bytes) -> bool:
+    """Whether this is a mere acknowledgement over IPv4, a quick look."""
+    size = len(packet)
+    return (
+        _IPV4_BYTES + _TCP_BYTES <= size <= _IPV4_BYTES + _LONGEST_TCP_BYTES
+        and packet[0] == _PLAIN_IPV4
+        and packet[9] == _TCP
+        and size == _IPV4_BYTES + (packet[_IPV4_BYTES + _TCP_OFFSET_AT] >> 4) * 4
+    )
+
+
 def _read(packet: bytes) -> _Segment | None:
     """The TCP segment in this packet; None when there is certainly no TCP in it.
 
@@ -91,11 +116,11 @@ def _read(packet: bytes) -> _Segment | None:
         if packet[9] != _TCP:
             return None
         layout = _LAYOUTS.get((4, packet[32] >> 4)) if size > 32 else None
-        # 0x45: no options; 0x3F: more fragments, or not the first one
-        if layout is None or size < layout.size or packet[0] != 0x45 or packet[6] & 0x3F:
+        # 0x3F: more fragments, or not the first one
+        if layout is None or size < layout.size or packet[0] != _PLAIN_IPV4 or packet[6] & 0x3F:
             return _UNKNOWN_FLOW
-        service, length, ident, fragment, ip_checksum, flow, *tcp = layout.unpack_from(packet)
-        sequence, acknowledge, flags, window, checksum, rest = tcp
+        service, length, ident, fragment, _, flow, *tcp = layout.unpack_from(packet)
+        sequence, acknowledge, flags, window, _, rest = tcp
         common = (service, fragment, acknowledge, window, rest)
         whole = length == size and not packet[7]
     elif version == 6 and size > _IPV6_BYTES:
@@ -105,32 +130,35 @@ def _read(packet: bytes) -> _Segment | None:
         if layout is None or size < layout.size:
             return _UNKNOWN_FLOW
         label, length, hops, flow, *tcp = layout.unpack_from(packet)
-        sequence, acknowledge, flags, window, checksum, rest = tcp
-        ident = ip_checksum = 0
+        sequence, acknowledge, flags, window, _, rest = tcp
+        ident = 0
         common = (label, hops, acknowledge, window, rest)
         whole = length + _IPV6_BYTES == size
     else:
         return None
     mergeable = whole and size > layout.size and flags & ~(_ECE | _FIN | _PSH) == _ACK
-    return flow, mergeable, common, ident, ip_checksum, sequence, flags, checksum, layout.size
+    return flow, mergeable, common, ident, sequence, flags, layout.size
 
 
-_UNKNOWN_FLOW: _Segment = (b"", False, (), 0, 0, 0, 0, 0, 0)
+_UNKNOWN_FLOW: _Segment = (b"", False, (), 0, 0, 0, 0)
 
 
 class _Run:
     """Segments of one flow that follow each other without a gap."""
 
     __slots__ = (
-        *("_common", "_closed", "_flags", "_ident_step", "_next_ident", "_next_sequence"),
-        *("_segment_bytes", "_segments", "_size_bytes", "packets"),
+        *("_closed", "_common", "_flags", "_flow", "_headers_bytes", "_ident_step", "_ip_bytes"),
+        *("_is_intact", "_next_ident", "_next_sequence", "_segment_bytes", "_size_bytes"),
+        "packets",
     )
 
     def __init__(self, segment: _Segment, packet: bytes) -> None:
-        _, _, self._common, ident, _, sequence, self._flags, _, header_bytes = segment
+        self._flow, _, self._common, ident, sequence, self._flags, headers_bytes = segment
+        self._headers_bytes = headers_bytes
+        self._ip_bytes = _IPV4_BYTES if packet[0] >> 4 == 4 else _IPV6_BYTES
+        self._is_intact = self._has_intact_ip_header(packet)
         self.packets = [packet]
-        self._segments = [segment]
-        self._segment_bytes = len(packet) - header_bytes
+        self._segment_bytes = len(packet) - headers_bytes
         self._size_bytes = len(packet)
         self._next_sequence = (sequence + self._segment_bytes) & 0xFFFFFFFF
         self._next_ident = ident
@@ -139,8 +167,8 @@ class _Run:
 
     def take(self, segment: _Segment, packet: bytes) -> bool:
         """Add a segment when it continues this run; the header's size is part of `common`."""
-        _, _, common, ident, _, sequence, flags, _, header_bytes = segment
-        payload_bytes = len(packet) - header_bytes
+        _, _, common, ident, sequence, flags, headers_bytes = segment
+        payload_bytes = len(packet) - headers_bytes
         if (
             sequence != self._next_sequence
             or self._closed
@@ -157,12 +185,55 @@ class _Run:
             return False
         self._next_ident = (ident + self._ident_step) & 0xFFFF
         self.packets.append(packet)
-        self._segments.append(segment)
+        self._is_intact = self._is_intact and self._has_intact_ip_header(packet)
         self._size_bytes += payload_bytes
         self._next_sequence = (sequence + payload_bytes) & 0xFFFFFFFF
         self._flags |= flags
         self._closed = payload_bytes < self._segment_bytes or bool(flags & (_FIN | _PSH))
         return True
+
+    def take_alike(self, packets: Sequence[bytes], start: int) -> int:
+        """Add those from `start` on that continue this run as its last did; gives where they end.
+
+        A look that is quick for bulk traffic. Up to TCP's checksum a header is one number, and that
+        of the next segment is so much more; it stops before any field would flow over. What is
+        behind the checksum stays the same. Whoever follows in this way has an intact IP header if
+        the last one had, for id and checksum make up for each other.
+        """
+        if self._closed:
+            return start
+        last = self.packets[-1]
+        size, step = len(last), self._segment_bytes
+        most = (_LONGEST_PACKET_BYTES - self._size_bytes) // step
+        most = min(most, (0xFFFFFFFF - self._next_sequence) // step)
+        difference = step * _SEQUENCE
+        if self._ident_step:
+            ip_checksum = int.from_bytes(last[10:12])
+            most = min(most, 0xFFFF - self._next_ident, ip_checksum)
+            difference += _IDENT - _IP_CHECKSUM
+        checksum_at = self._ip_bytes + _TCP_CHECKSUM_AT
+        rest_at, rest_end = checksum_at + _CHECKSUM_BYTES, self._headers_bytes
+        rest = last[rest_at:rest_end]
+        from_bytes = int.from_bytes
+        expected = from_bytes(last[:checksum_at]) + difference
+        at = start
+        end = min(len(packets), start + most)
+        while at < end:
+            packet = packets[at]
+            if (
+                len(packet) != size
+                or from_bytes(packet[:checksum_at]) != expected
+                or packet[rest_at:rest_end] != rest
+            ):
+                break
+            expected += difference
+            at += 1
+        taken = at - start
+        self.packets += packets[start:at]
+        self._size_bytes += taken * step
+        self._next_sequence += taken * step
+        self._next_ident += taken * self._ident_step
+        return at
 
     def _learn_ident_step(self, ident: int, packet: bytes) -> bool:
         """The second segment says whether ids count up or, without fragments, stay the same."""
@@ -175,50 +246,48 @@ class _Run:
 
     def super_packet(self, header_bytes: int) -> bytes | None:
         """The frame of all segments together; None when any of them is damaged."""
-        first = self.packets[0]
-        flow, *_, headers_bytes = self._segments[0]
-        version = first[0] >> 4
-        payload = b"".join([packet[headers_bytes:] for packet in self.packets])
-        ip_bytes = _IPV4_BYTES if version == 4 else _IPV6_BYTES
-        if not self._is_intact(payload, ip_bytes):
+        if not (self._is_intact and self._checksums_are_right()):
             return None
-        tcp_bytes = headers_bytes - ip_bytes + len(payload)
+        first = self.packets[0]
+        headers_bytes, ip_bytes = self._headers_bytes, self._ip_bytes
+        version = first[0] >> 4
+        tcp_bytes = self._size_bytes - ip_bytes
         header = bytearray(first[:headers_bytes])
         if version == 4:
-            header[2:4] = (headers_bytes + len(payload)).to_bytes(2, "big")
+            header[2:4] = self._size_bytes.to_bytes(2, "big")
             header[10:12] = b"\0\0"
             header[10:12] = internet_checksum(bytes(header[:_IPV4_BYTES])).to_bytes(2, "big")
         else:
             header[4:6] = tcp_bytes.to_bytes(2, "big")
         header[ip_bytes + _TCP_FLAGS_AT] = self._flags
-        pseudo_sum = (word_sum(flow[:-4]) + _TCP + tcp_bytes) % MODULUS
         checksum_at = ip_bytes + _TCP_CHECKSUM_AT
-        header[checksum_at : checksum_at + 2] = pseudo_sum.to_bytes(2, "big")
+        header[checksum_at : checksum_at + _CHECKSUM_BYTES] = self._pseudo_sum(tcp_bytes).to_bytes(
+            2, "big"
+        )
         vnet_header = _VNET_HEADER.pack(
             *(_NEEDS_CHECKSUM, _GSO_TCP[version], headers_bytes),
             *(self._segment_bytes, ip_bytes, _TCP_CHECKSUM_AT),
         )
-        return b"".join((vnet_header.ljust(header_bytes, b"\0"), header, payload))
+        pieces: list[bytes | bytearray] = [vnet_header.ljust(header_bytes, b"\0"), header]
+        pieces += [packet[headers_bytes:] for packet in self.packets]
+        return b"".join(pieces)
 
-    def _is_intact(self, payload: bytes, ip_bytes: int) -> bool:
-        """Whether the checksums of all segments are right, over headers and payload."""
-        flow, _, common, *_, headers_bytes = self._segments[0]
-        left = len(payload)
-        first_word, second_word, acknowledge, window, rest = common
-        # The offset of TCP shares a word with the flags
-        tcp_sum = (
-            (word_sum(flow) + _TCP + headers_bytes - ip_bytes)
-            + (word_sum(acknowledge[:4]) + (acknowledge[4] << 8))
-            + (word_sum(window) + word_sum(rest))
-        )
-        ip_sum = word_sum(first_word) + word_sum(second_word) + word_sum(flow[:-4]) + headers_bytes
-        size = self._segment_bytes
-        for segment, payload_sum in zip(self._segments, segment_sums(payload, size), strict=True):
-            size = min(size, left)
-            left -= size
-            _, _, _, ident, ip_checksum, sequence, flags, checksum, _ = segment
-            if (tcp_sum + size + sequence + flags + checksum + payload_sum) % MODULUS:
+    def _pseudo_sum(self, tcp_bytes: int) -> int:
+        return (word_sum(self._flow[:-4]) + _TCP + tcp_bytes) % MODULUS
+
+    def _has_intact_ip_header(self, packet: bytes) -> bool:
+        return self._ip_bytes == _IPV6_BYTES or not word_sum(packet[:_IPV4_BYTES])
+
+    def _checksums_are_right(self) -> bool:
+        """Whether each segment adds up to zero, with its pseudo-header; the last may be shorter."""
+        ip_bytes = self._ip_bytes
+        packets = self.packets
+        size, last_size = len(packets[0]), len(packets[-1])
+        alike = packets
+        if last_size != size:
+            pseudo_sum = self._pseudo_sum(last_size - ip_bytes)
+            if (pseudo_sum + word_sum(packets[-1][ip_bytes:])) % MODULUS:
                 return False
-            if ip_bytes == _IPV4_BYTES and (ip_sum + size + ident + ip_checksum) % MODULUS:
-                return False
-        return True
+            alike = packets[:-1]
+        wanted_sum = -self._pseudo_sum(size - ip_bytes) % MODULUS
+        return rows_add_up(alike, ip_bytes, wanted_sum)
