@@ -111,9 +111,8 @@ class TLSStream(protocol.Protocol):
         """Send bytes in as few records as they need; nothing is sent unless it is open."""
         if self._state is not _State.OPEN:
             return
-        view = memoryview(data)
-        starts = range(0, len(view), LONGEST_RECORD_BYTES)
-        self._write((view[at : at + LONGEST_RECORD_BYTES] for at in starts), len(view))
+        starts = range(0, len(data), LONGEST_RECORD_BYTES)
+        self._write((data[at : at + LONGEST_RECORD_BYTES] for at in starts), len(data))
 
     def write_frames(self, frames: Sequence[bytes]) -> int:
         """Send each frame in a record of its own, all of them in one write; gives how many.
@@ -124,7 +123,7 @@ class TLSStream(protocol.Protocol):
             return 0
         return self._write(frames, LARGEST_BATCH_BYTES)
 
-    def _write(self, records: Iterable[bytes | memoryview], most_bytes: int) -> int:
+    def _write(self, records: Iterable[bytes], most_bytes: int) -> int:
         try:
             taken = self._memory.encrypt(records, most_bytes)
         except SSL.Error as error:

@@ -7,21 +7,18 @@ would cost 300 KB for the rest of the connection's life. So bytes go in and out 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 
 from OpenSSL import SSL
 
+from anyvpn.packets.openssl_calls import LONGEST_RECORD_BYTES, OpenSSLCalls
 from anyvpn.packets.tls_records import RecordCount
 
-# From the protocol
-LONGEST_RECORD_BYTES = 16384
+__all__ = ["LONGEST_RECORD_BYTES", "PIECE_BYTES", "TLSInMemory"]
 
 # Ours
 PIECE_BYTES = 32 * 1024
 """What OpenSSL is given at once, and what it may have to send before that is taken out."""
 _RECORD_OVERHEAD_BYTES = 64  # no cipher adds as much
-
-Buffer = bytes | memoryview
 
 
 class TLSInMemory:
@@ -32,7 +29,9 @@ class TLSInMemory:
     """
 
     __slots__ = (
+        "_calls",
         "_coming",
+        "_given_records",
         "_going",
         "_made_bytes",
         "_shakes_hands",
@@ -45,8 +44,10 @@ class TLSInMemory:
     def __init__(self, tls: SSL.Connection) -> None:
         self.received, self.sent = RecordCount(), RecordCount()
         self._tls = tls
+        self._calls = OpenSSLCalls(tls)
         self._shakes_hands = True
         self._coming = b""
+        self._given_records = 0
         self._going: list[bytes] = []
         self._tickets: list[bytes] = []
         self._made_bytes = 0
@@ -87,21 +88,19 @@ class TLSInMemory:
 
     def decrypt(self, chunks: list[bytes]) -> None:
         """Add what came to the chunks; those are there even when it raises."""
-        receive = self._tls.recv
         while True:
-            try:
-                while True:
-                    chunks.append(receive(LONGEST_RECORD_BYTES))
-            except SSL.WantReadError:
-                if not self._give_piece():
-                    return
+            # Each record gives data once at the most: what is read in vain costs more
+            given_records, self._given_records = self._given_records, 0
+            self._calls.read_records(given_records, chunks)
+            if not self._give_piece():
+                return
 
-    def encrypt(self, records: Iterable[Buffer], most_bytes: int) -> int:
+    def encrypt(self, records: Iterable[bytes], most_bytes: int) -> int:
         """Make a record of each, to be taken later; gives how many were made.
 
         After `most_bytes` in all it stops, but not before the first.
         """
-        send = self._tls.send
+        send = self._calls.write_record
         made = size = 0
         for record in records:
             length = len(record)
@@ -129,24 +128,20 @@ class TLSInMemory:
     def _give_piece(self) -> bool:
         """Let OpenSSL have more of what came; False when there is no more."""
         coming = self._coming
+        before = self.received.since_handshake
         end = self.received.take(coming, PIECE_BYTES, only_one=self._shakes_hands)
         if not end:
             return False
         self._tls.bio_write(coming[:end])
         self._coming = coming[end:]
+        # What is no TLS is an error, which one read tells of
+        self._given_records += self.received.since_handshake - before + self.received.is_broken
         return True
 
     def _take_piece(self) -> None:
         """Empty OpenSSL's buffer."""
-        expected_bytes = max(self._made_bytes, LONGEST_RECORD_BYTES)
         self._made_bytes = 0
-        chunks: list[bytes] = []
-        with suppress(SSL.Error):  # there is nothing
-            while True:
-                chunks.append(self._tls.bio_read(expected_bytes))
-                if len(chunks[-1]) < expected_bytes:
-                    break
-        if chunks:
-            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        data = self._calls.take()
+        if data:
             self.sent.take(data, len(data))
             self._going.append(data)

@@ -41,11 +41,26 @@ class RecordCount:
             )
             if end > len(data):
                 break
-            self.since_handshake += 1
-            self.since_ciphers += 1
+            count = 1
             if data[at] == _CHANGE_CIPHER_SPEC:
-                self.since_ciphers = 0
-            at = end
+                self.since_ciphers = -1  # it is none of those after it
+            elif not only_one:
+                count = _alike(data, at, end - at, most_bytes)
+            self.since_handshake += count
+            self.since_ciphers += count
+            at += count * (end - at)
             if only_one:
                 break
         return len(data) if self.is_broken else at
+
+
+def _alike(data: bytes, start: int, size: int, most_bytes: int) -> int:
+    """How many whole records from `start` on have the same header as the first, which is whole.
+
+    Packets in bulk have one length: their headers are compared byte by byte, all at once.
+    """
+    most = min(len(data) - start, most_bytes - start + size - 1) // size
+    for place in range(start, start + HEADER_BYTES):
+        column = data[place : start + most * size : size]
+        most -= len(column.lstrip(column[:1]))
+    return most

@@ -49,6 +49,27 @@ class RecordCountTests:
         assert count.take(RECORDS, 10_000) == len(RECORDS)
         assert count.is_broken
 
+    @given(
+        st.lists(st.sampled_from((0, 1, 30, 30, 30, 286)), max_size=12),
+        st.integers(0, 400),
+        st.integers(0, 40),
+    )
+    def test_records_alike_are_counted_as_if_one_by_one(
+        self, sizes: list[int], most: int, cut: int
+    ) -> None:
+        data = b"".join(record(bytes(size)) for size in sizes)
+        data = data[: max(0, len(data) - cut)]
+        bulk, single = RecordCount(), RecordCount()
+        end = bulk.take(data, most)
+        at = 0
+        while at < most and (size := single.take(data[at:], 1, only_one=True)):
+            at += size
+        assert (end, bulk.since_handshake, bulk.since_ciphers) == (
+            at,
+            single.since_handshake,
+            single.since_ciphers,
+        )
+
     @given(st.binary(max_size=200), st.integers(0, 300))
     def test_any_bytes_are_taken_or_left_and_nothing_raises(self, data: bytes, most: int) -> None:
         assert 0 <= RecordCount().take(data, most) <= len(data)
