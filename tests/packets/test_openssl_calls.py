@@ -14,6 +14,8 @@ from tests.packets.test_tls_in_memory import Pair
 class OpenSSLCallsTests:
     def calls(self) -> tuple[Pair, OpenSSLCalls]:
         pair = Pair()
+        pair.server.encrypt((b"hello",), 5)  # session tickets go along with it
+        pair.received_by_client()
         return pair, OpenSSLCalls(pair.server._tls)
 
     def test_each_record_is_read_by_itself(self) -> None:
