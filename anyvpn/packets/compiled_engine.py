@@ -358,7 +358,7 @@ class CompiledPacketEngine(PythonPacketEngine):
             elif kind == LOST_DEVICE:
                 cast(IDescriptorDevice, self._device).lost(text.decode("ascii", "replace"))
             elif kind == LOST_SOCKET:
-                log.error("UDP socket {index} is lost: {why}", index=serial, why=text.decode())
+                log.error("UDP socket {index} is lost: {why}", index=packet_kind, why=text.decode())
             elif tunnel is None:
                 continue
             elif kind in (LOST_STREAM, HANDSHAKE, OLD_KEYS):

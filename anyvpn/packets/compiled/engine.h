@@ -59,6 +59,7 @@ void *table_find(const table *table, const table_key *key);
 bool table_put(table *table, const table_key *key, void *value); /* false: no memory */
 void table_remove(table *table, const table_key *key);
 size_t table_count(const table *table);
+uint64_t key_hash(const table_key *key, uint64_t seed);
 /* Walks over all values: start with *at = 0; NULL at the end. */
 void *table_next(const table *table, size_t *at);
 
@@ -201,6 +202,7 @@ typedef struct {
 typedef struct engine engine;
 typedef struct turn turn;
 
+table_key host_key(const peer_path *path);
 bool peers_init(peers *peers);
 void peers_clear(peers *peers);
 bool peers_add(peers *peers, channel *channel);
@@ -265,6 +267,14 @@ void stream_lose(turn *turn, stream *stream, const char *why);
 
 /* --- tunnels.c: one tunnel on the packet path ---------------------------------------------- */
 
+/* How much of what the reactor is told somebody has said since it was heard the last time. */
+typedef struct share {
+    uint64_t round;
+    size_t bytes;
+} share;
+
+enum { CONTROLS, PACKETS, SHARES }; /* of a tunnel: what its client says, what Python has to carry */
+
 typedef struct packet_node packet_node;
 struct packet_node {
     packet_node *next;
@@ -303,6 +313,7 @@ struct tunnel {
     counters counters;
     packet_node *waiting, *last_waiting;
     size_t waiting_count;
+    share told[SHARES]; /* under the lock of events.c */
 };
 
 tunnel *tunnel_new(uint64_t identifier, size_t mtu, const network *own, size_t own_count,
@@ -444,7 +455,7 @@ enum event_type {
     EVENT_WAITING,     /* packets wait for the stream */
     EVENT_SPENT,       /* no sequence number is left */
     EVENT_LOST_DEVICE, /* text */
-    EVENT_LOST_SOCKET, /* text */
+    EVENT_LOST_SOCKET, /* its index as the kind, text */
     EVENT_LOST_STREAM, /* text */
     EVENT_HANDSHAKE,   /* a message that came under TLS */
     EVENT_OLD_KEYS,    /* enough was sealed under the keys of the stream */
@@ -462,10 +473,14 @@ struct event {
     uint8_t bytes[];
 };
 
+enum { STRANGERS = 256 };
+
 typedef struct {
     pthread_mutex_t lock;
     event *first, *last;
-    size_t bytes, from_strangers;
+    uint64_t round, seed;
+    size_t bytes, from_strangers; /* of this round, but what was each one's own */
+    share strangers[STRANGERS];   /* by their hosts' hashes */
     int wake; /* an eventfd that is written to when the first event comes; -1: nobody waits */
     uint64_t dropped;
 } events;
@@ -474,7 +489,7 @@ bool events_init(events *events);
 void events_clear(events *events);
 /* Copies what it is given; false: there is no room, and it is dropped and counted. There always is,
  * memory apart, for what comes once: a loss, new keys, packets that wait. */
-bool events_tell(events *events, enum event_type type, uint64_t tunnel, enum channel_name name,
+bool events_tell(events *events, enum event_type type, tunnel *tunnel, enum channel_name name,
                  uint16_t kind, const peer_path *path, const uint8_t *bytes, size_t size);
 event *events_take(events *events); /* all of them; the caller frees each */
 

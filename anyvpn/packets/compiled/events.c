@@ -1,21 +1,26 @@
 /* What the reactor is told: a bounded queue, and an eventfd that wakes it.
  *
- * What strangers can make us say has a share of its own, so that a flood of garbage never costs
- * a client its goodbye.
+ * Whoever is out there can make us say things without end, so each has a bounded share until the
+ * reactor has heard them: a tunnel one for what its client says and one for packets that Python has
+ * to carry, a stranger's host one among all strangers. A little of its share is a tunnel's own:
+ * however many others flood us, its goodbye finds room.
  */
 
 #include <stdlib.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "engine.h"
 
-/* Ours */
+/* Ours: of all together, and of each */
 enum { MOST_BYTES = 4 << 20, MOST_FROM_STRANGERS = 1 << 20 };
+enum { MOST_CONTROLS = 64 << 10, MOST_PACKETS = 1 << 20, MOST_OF_HOST = 64 << 10, OWN_BYTES = 2048 };
 
 bool events_init(events *events) {
     memset(events, 0, sizeof *events);
     events->wake = -1;
-    return pthread_mutex_init(&events->lock, NULL) == 0;
+    return getrandom(&events->seed, sizeof events->seed, 0) == sizeof events->seed &&
+           pthread_mutex_init(&events->lock, NULL) == 0;
 }
 
 void events_clear(events *events) {
@@ -42,32 +47,54 @@ static bool comes_once(enum event_type type) {
     }
 }
 
-bool events_tell(events *events, enum event_type type, uint64_t tunnel, enum channel_name name,
+/* All hosts of an IPv6 network of 64 bits are one. */
+static share *share_of_host(events *events, const peer_path *path) {
+    table_key key = host_key(path);
+    if (path->family == AF_INET6)
+        memset(key.bytes + 8, 0, 8);
+    return &events->strangers[key_hash(&key, events->seed) % STRANGERS];
+}
+
+/* Whether there is room yet, which is taken. */
+static bool take_room(events *events, enum event_type type, tunnel *tunnel, const peer_path *path, size_t room) {
+    if (comes_once(type))
+        return true;
+    bool is_strange = tunnel == NULL, is_control = type == EVENT_CONTROL || type == EVENT_MOVED;
+    share *share = is_strange ? share_of_host(events, path) : &tunnel->told[is_control ? CONTROLS : PACKETS];
+    size_t most = is_strange ? MOST_OF_HOST : is_control ? MOST_CONTROLS : MOST_PACKETS;
+    if (share->round != events->round)
+        *share = (struct share){events->round, 0};
+    size_t wanted = share->bytes + room;
+    bool is_own = !is_strange && wanted <= OWN_BYTES;
+    if (!is_own && (wanted > most || events->bytes + room > MOST_BYTES ||
+                    (is_strange && events->from_strangers + room > MOST_FROM_STRANGERS)))
+        return false;
+    share->bytes = wanted;
+    events->bytes += is_own ? 0 : room;
+    events->from_strangers += is_strange ? room : 0;
+    return true;
+}
+
+bool events_tell(events *events, enum event_type type, tunnel *tunnel, enum channel_name name,
                  uint16_t kind, const peer_path *path, const uint8_t *bytes, size_t size) {
-    bool is_strange = type == EVENT_DATAGRAM;
     size_t room = sizeof(event) + size;
     event *made = malloc(room);
-    if (made == NULL) {
-        count(&events->dropped, 1);
-        return false;
+    if (made != NULL) {
+        memset(made, 0, sizeof *made);
+        made->type = type;
+        made->tunnel = tunnel == NULL ? 0 : tunnel->identifier;
+        made->name = name;
+        made->kind = kind;
+        made->size = size;
+        if (path != NULL)
+            made->path = *path;
+        if (size)
+            memcpy(made->bytes, bytes, size);
     }
-    memset(made, 0, sizeof *made);
-    made->type = type;
-    made->tunnel = tunnel;
-    made->name = name;
-    made->kind = kind;
-    made->size = size;
-    if (path != NULL)
-        made->path = *path;
-    if (size)
-        memcpy(made->bytes, bytes, size);
     pthread_mutex_lock(&events->lock);
-    bool fits = comes_once(type) || (events->bytes + room <= MOST_BYTES &&
-                                     (!is_strange || events->from_strangers + room <= MOST_FROM_STRANGERS));
+    bool fits = made != NULL && take_room(events, type, tunnel, path, room);
     bool is_first = events->first == NULL;
     if (fits) {
-        events->bytes += room;
-        events->from_strangers += is_strange ? room : 0;
         if (is_first)
             events->first = made;
         else
@@ -77,6 +104,8 @@ bool events_tell(events *events, enum event_type type, uint64_t tunnel, enum cha
     pthread_mutex_unlock(&events->lock);
     if (!fits) {
         count(&events->dropped, 1);
+        if (tunnel != NULL)
+            count(&tunnel->counters.queue_full, 1);
         free(made);
     } else if (is_first) {
         wake(events->wake);
@@ -89,6 +118,7 @@ event *events_take(events *events) {
     event *first = events->first;
     events->first = events->last = NULL;
     events->bytes = events->from_strangers = 0;
+    events->round++; /* all shares are whole again */
     pthread_mutex_unlock(&events->lock);
     return first;
 }

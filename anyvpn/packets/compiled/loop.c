@@ -300,7 +300,8 @@ static void lose(worker *worker, int descriptor, enum event_type type, unsigned 
     if (why == NULL)
         why = "unknown error";
     epoll_ctl(worker->epoll, EPOLL_CTL_DEL, descriptor, NULL);
-    events_tell(&worker->loop->engine->events, type, index, CSTP, 0, NULL, (const uint8_t *)why, strlen(why));
+    events_tell(&worker->loop->engine->events, type, NULL, CSTP, (uint16_t)index, NULL, (const uint8_t *)why,
+                strlen(why));
 }
 
 static void read_device(worker *worker) {

@@ -12,7 +12,7 @@
 /* Ours, as in peers.py */
 enum { TRIALS_PER_HOST_PER_S = 2048, TRIALS_PER_S = 16384, MOST_HOSTS = 4096 };
 
-static table_key host_key(const peer_path *path) {
+table_key host_key(const peer_path *path) {
     table_key key = {{0}};
     memcpy(key.bytes, path->host, sizeof path->host);
     key.bytes[16] = path->family;
@@ -183,7 +183,7 @@ static void move(turn *turn, channel *channel, const peer_path *path, const uint
     pthread_mutex_unlock(&channel->tunnel->lock);
     table_key key = path_key(&channel->path);
     table_put(peers->by_path, &key, channel);
-    events_tell(&turn->engine->events, EVENT_MOVED, channel->tunnel->identifier, DTLS, 0, path, NULL, 0);
+    events_tell(&turn->engine->events, EVENT_MOVED, channel->tunnel, DTLS, 0, path, NULL, 0);
 }
 
 /* The frame in a payload; what is empty is none. */
@@ -282,7 +282,7 @@ static void other_datagram(turn *turn, const peer_path *path, uint8_t *datagram,
         }
     }
     if (kept)
-        events_tell(&turn->engine->events, EVENT_DATAGRAM, 0, DTLS, 0, path, datagram, kept);
+        events_tell(&turn->engine->events, EVENT_DATAGRAM, NULL, DTLS, 0, path, datagram, kept);
 }
 
 bool peers_receive_late(turn *turn, const peer_path *path, uint8_t *datagram, size_t size) {
@@ -296,7 +296,7 @@ void peers_receive(turn *turn, const peer_path *path, uint8_t *data, size_t size
     for (size_t at = 0; at < size;) {
         size_t length = size - at < segment ? size - at : segment;
         if (channel != NULL && channel->is_foreign) {
-            events_tell(&turn->engine->events, EVENT_FOREIGN, channel->tunnel->identifier, DTLS, 0, path,
+            events_tell(&turn->engine->events, EVENT_FOREIGN, channel->tunnel, DTLS, 0, path,
                         data + at, length);
             at += length;
             continue;

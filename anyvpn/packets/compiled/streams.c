@@ -254,8 +254,7 @@ static int open_record(stream *stream, uint8_t *record, size_t size, uint8_t **d
 
 /* The reactor may have given the tunnel another stream by the time that it hears. */
 static bool tell(turn *turn, stream *stream, enum event_type type, const uint8_t *data, size_t size) {
-    return events_tell(&turn->engine->events, type, stream->tunnel->identifier, CSTP, stream->number, NULL, data,
-                       size);
+    return events_tell(&turn->engine->events, type, stream->tunnel, CSTP, stream->number, NULL, data, size);
 }
 
 static void lose(turn *turn, stream *stream, const char *why) {

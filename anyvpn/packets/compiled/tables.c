@@ -28,12 +28,16 @@ static uint64_t mixed(uint64_t value) {
     return value;
 }
 
-static size_t place_of(const table *table, const table_key *key) {
-    uint64_t words[4], hash = table->seed;
+uint64_t key_hash(const table_key *key, uint64_t seed) {
+    uint64_t words[4], hash = seed;
     memcpy(words, key->bytes, sizeof words);
     for (int at = 0; at < 4; at++)
         hash = mixed(hash ^ words[at]) * 0x9E3779B97F4A7C15u;
-    return (size_t)(hash >> 20) & (table->capacity - 1);
+    return hash >> 20;
+}
+
+static size_t place_of(const table *table, const table_key *key) {
+    return (size_t)key_hash(key, table->seed) & (table->capacity - 1);
 }
 
 static slot *slot_of(const table *table, const table_key *key) {

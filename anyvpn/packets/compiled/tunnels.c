@@ -105,12 +105,12 @@ static void ask_reactor(turn *turn, tunnel *tunnel) {
     if (tunnel->asked_reactor || tunnel->is_congested || !tunnel->waiting_count)
         return;
     tunnel->asked_reactor =
-        events_tell(&turn->engine->events, EVENT_WAITING, tunnel->identifier, CSTP, 0, NULL, NULL, 0);
+        events_tell(&turn->engine->events, EVENT_WAITING, tunnel, CSTP, 0, NULL, NULL, 0);
 }
 
 static void spend(turn *turn, tunnel *tunnel) {
     tunnel->dtls->is_spent = true;
-    events_tell(&turn->engine->events, EVENT_SPENT, tunnel->identifier, DTLS, 0, NULL, NULL, 0);
+    events_tell(&turn->engine->events, EVENT_SPENT, tunnel, DTLS, 0, NULL, NULL, 0);
 }
 
 /* Seals what stands in the room that was reserved. */
@@ -133,7 +133,7 @@ static void seal_frame(turn *turn, tunnel *tunnel, uint8_t *at, uint8_t kind, si
         return;
     }
     if (stream_wants_keys(tls))
-        events_tell(&turn->engine->events, EVENT_OLD_KEYS, tunnel->identifier, CSTP, tls->number, NULL, NULL, 0);
+        events_tell(&turn->engine->events, EVENT_OLD_KEYS, tunnel, CSTP, tls->number, NULL, NULL, 0);
     set_time(&tunnel->times[CSTP].sent_at, turn->now);
     turn_send_stream(turn, tls);
     if (kind == DATA) {
@@ -192,7 +192,7 @@ void tunnel_send(turn *turn, tunnel *tunnel, segments *segments) {
     for (size_t size; (size = segments_next(segments)) != 0;) {
         if (size > tunnel->mtu) {
             segments_write(segments, turn->scratch);
-            events_tell(&turn->engine->events, EVENT_TOO_LONG, tunnel->identifier, CSTP, 0, NULL,
+            events_tell(&turn->engine->events, EVENT_TOO_LONG, tunnel, CSTP, 0, NULL,
                         turn->scratch, size);
             continue;
         }
@@ -303,7 +303,7 @@ void tunnel_take_frames(turn *turn, tunnel *tunnel, enum channel_name name, cons
         case KEEPALIVE:
             break;
         default:
-            events_tell(&turn->engine->events, EVENT_CONTROL, tunnel->identifier, name,
+            events_tell(&turn->engine->events, EVENT_CONTROL, tunnel, name,
                         (uint16_t)(frame->kind | stream_number(tunnel, name) << 8), NULL, frame->payload,
                         frame->size);
         }
