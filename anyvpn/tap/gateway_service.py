@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import resource
 import signal
@@ -156,6 +157,9 @@ class GatewayService(MultiService):
         await self._gateway.start()
         log.info("{line}", line=self.describe())
         self._output.close()
+        # What is there now stays: looking for garbage in it would stop the reactor for 50 ms
+        gc.collect()
+        gc.freeze()
 
     def _open_control(self, gateway: Gateway, engine: PythonPacketEngine) -> None:
         """By the user that twistd has become, who must be able to remove it in the end."""
