@@ -32,7 +32,7 @@ from zope.interface import implementer
 from anyvpn.backends.sqlite_thread import Job, SQLiteThread, ThreadReactor
 from anyvpn.errors import BackendFailed, ConfigurationError
 from anyvpn.interfaces import ISessionStore
-from anyvpn.model.group_policy import Address, Network
+from anyvpn.model.group_policy import Address, GroupPolicy, Network
 from anyvpn.model.session import SessionRecord, SessionState
 
 log = Logger()
@@ -42,6 +42,7 @@ SCHEMA_VERSION = 1
 APPLICATION_ID = 0x41565053  # "AVPS": tells our files from those of other programs
 BUSY_TIME_S = 5.0  # another process may be writing
 MOST_WAITING = 10_000  # jobs; a disk that is behind by more does not work
+MOST_POLICIES = 64  # whose text is kept
 
 _CREATE = """
 CREATE TABLE sessions (
@@ -233,12 +234,35 @@ def _register_mapping(converter: cattrs.Converter, mapping: object, table: Any) 
     converter.register_unstructure_hook_func(lambda kind: kind == mapping, unstructure)
 
 
+def _without_policies() -> cattrs.Converter:
+    converter = _make_converter()
+    converter.register_unstructure_hook(GroupPolicy, lambda _: None)
+    return converter
+
+
 _CONVERTER = _make_converter()
+_RECORD_CONVERTER = _without_policies()
+_POLICY_TEXTS: dict[int, tuple[GroupPolicy, str]] = {}
+"""By the identity of each policy, which is kept along with its text, so that no other gets it."""
 
 
 def to_text(record: SessionRecord) -> str:
     """A record as JSON."""
-    return json.dumps(_CONVERTER.unstructure(record), ensure_ascii=True)
+    content = _RECORD_CONVERTER.unstructure(record)
+    del content["policy"]
+    text = json.dumps(content, ensure_ascii=True)
+    return f'{text[:-1]}, "policy": {_policy_text(record.policy)}}}'
+
+
+def _policy_text(policy: GroupPolicy) -> str:
+    """Most of a record, and the same for all sessions that the same rules have granted."""
+    known = _POLICY_TEXTS.get(id(policy))
+    if known is None:
+        if len(_POLICY_TEXTS) >= MOST_POLICIES:
+            _POLICY_TEXTS.clear()
+        text = json.dumps(_CONVERTER.unstructure(policy), ensure_ascii=True)
+        known = _POLICY_TEXTS[id(policy)] = policy, text
+    return known[1]
 
 
 def from_row(session_id: int, text: str) -> SessionRecord | None:

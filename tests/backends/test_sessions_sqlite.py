@@ -22,6 +22,7 @@ from twisted.trial.unittest import TestCase
 
 from anyvpn.backends import sessions_sqlite
 from anyvpn.backends.sessions_sqlite import (
+    MOST_POLICIES,
     SCHEMA_VERSION,
     Settings,
     SQLiteSessions,
@@ -268,6 +269,13 @@ class RecordTests(unittest.TestCase):
     @given(RECORDS)
     def test_every_record_comes_back(self, record: SessionRecord) -> None:
         assert from_row(1, to_text(record)) == record
+
+    def test_policies_by_the_hundred_are_told_apart(self) -> None:
+        """Their texts are kept, some of them: a policy may lie where another one lay."""
+        for number in range(3 * MOST_POLICIES):
+            record = replace(PLAIN, policy=GroupPolicy(f"policy {number}"))
+            assert from_row(1, to_text(record)) == record
+            assert from_row(1, to_text(FULL)) == FULL
 
     def test_text_cut_off_anywhere_is_no_record(self) -> None:
         text = to_text(FULL)
