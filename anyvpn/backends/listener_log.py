@@ -101,9 +101,13 @@ def describe(event: Event, duration_s: float | None) -> str:
 def _value(text: str) -> str:
     if len(text) > LONGEST_TEXT:
         text = text[:LONGEST_TEXT] + "…"
-    if text.isprintable() and not set(text) & set(' ="\\'):
+    if not text.isprintable():
+        text = "".join(map(_escaped, text))
+    elif set(text) & set(' ="\\'):
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
+    else:
         return text
-    return '"' + "".join(map(_escaped, text)) + '"'
+    return f'"{text}"'
 
 
 def _escaped(character: str) -> str:
