@@ -17,7 +17,7 @@ from tests.interop.site import Site
 CHANNELS: Mapping[str, tuple[str, ...]] = {"DTLS": (), "CSTP": ("--no-dtls",)}
 MEGABYTES, FEW_MEGABYTES = 60, 10
 FLOWING_BYTES = 10**6
-PINGS, PING_INTERVAL_S = 20, 0.05
+PINGS, PING_INTERVAL_S, QUICK_PINGS = 20, 0.05, 150
 IDLE_S, MOST_IDLE_SHARE = 0.5, 0.2
 STOP_TIME_S = 8.0
 CLOCK_TICKS = 100
@@ -91,6 +91,21 @@ class StoppedClientTests:
         finally:
             stopped.send_signal(signal.SIGCONT)
         assert_carries(site, stopped)
+
+
+class StoppedGatewayTests:
+    @pytest.mark.parametrize("channel", CHANNELS)
+    def test_nothing_that_was_in_flight_is_lost(self, site: Site, channel: str) -> None:
+        client = connect(site, "alice", 1, channel)
+        inner, _ = site.gateway.inner_addresses
+        program = site.gateway.program
+        ping = ["ping", "-n", "-i", "0.002", "-c", str(QUICK_PINGS), "-W", "3", inner]
+        burst = Program("the burst", client.namespace.command(ping))
+        burst.wait_for("icmp_seq=10 ")
+        program.send_signal(signal.SIGSTOP)
+        time.sleep(IDLE_S)
+        program.send_signal(signal.SIGCONT)
+        burst.wait_for(rf"\b{QUICK_PINGS} received")
 
 
 class PathTests:
