@@ -128,7 +128,7 @@ class Tunnel:
         )
         parts.engine.replace_channel(tunnel_id, ChannelName.CSTP, self._stream)
         if not self._over:
-            self._look_later(parts.timers.seconds())
+            self._look_now()
 
     # --- the session's side (SessionTunnel) -------------------------------------------------
 
