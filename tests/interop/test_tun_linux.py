@@ -163,14 +163,15 @@ class ConfigurationTests(NamespaceTestCase):
         self.assertEqual(self.namespace.run("ip", "route").strip(), "")
         self.assertEqual(self.namespace.run("nft", "list", "ruleset").strip(), "")
 
-    def test_a_device_that_somebody_removes_is_said_once(self) -> None:
+    def test_the_owner_of_a_device_that_somebody_removes_is_told_once(self) -> None:
         device = self.open_with(Settings(), "10.99.0.1/24")
+        lost: list[str] = []
+        device.on_lost = lost.append
         self.namespace.run("ip", "link", "delete", device.name)
-        with capturedLogs() as events:
-            self.assertEqual(device.read_packets(5), [])
-            self.assertEqual(device.read_packets(5), [])
-            self.assertEqual(device.write_packets([bytes(40)]), 1)
-        self.assertEqual(len([each for each in events if each["log_level"].name == "error"]), 1)
+        self.assertEqual(device.read_packets(5), [])
+        self.assertEqual(device.read_packets(5), [])
+        self.assertEqual(device.write_packets([bytes(40)]), 1)
+        self.assertEqual(lost, ["the tun device anyvpn0 is gone (File descriptor in bad state)"])
 
     def test_an_open_descriptor_can_be_adopted(self) -> None:
         device = self.open_with(Settings(), "10.99.0.1/24")
