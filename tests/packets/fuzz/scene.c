@@ -20,7 +20,7 @@ static void send_bursts(turn *turn, burst *bursts, unsigned burst_count) {
             (bursts[at].size + bursts[at].segment - 1) / bursts[at].segment != bursts[at].datagrams)
             abort();
     }
-    (void)turn;
+    ((scene *)turn->host)->bursts += burst_count;
 }
 
 static void write_items(turn *turn, merging *merging) {
@@ -56,11 +56,17 @@ static void flush_stream(turn *turn, stream *stream) {
 
 static const sinks nowhere = {send_bursts, write_items, flush_stream};
 
-void scene_open(scene *scene, size_t device_header) {
-    scene->engine = engine_new(true, device_header);
+bool scene_open(scene *scene, size_t device_header) {
+    *scene = (struct scene){.engine = engine_new(true, device_header), .takes = 1 << 20};
+    if (scene->engine == NULL)
+        return false;
     scene->turn = turn_new(scene->engine, &nowhere, scene);
-    scene->takes = 1 << 20;
+    if (scene->turn == NULL) {
+        engine_free(scene->engine);
+        return false;
+    }
     scene->turn->now = 1000;
+    return true;
 }
 
 void scene_close(scene *scene) {
@@ -74,9 +80,10 @@ void scene_attach(scene *scene, uint8_t number) {
                       {16, 128, {0xFD, 9, [15] = number}},
                       {4, 24, {10, number, 1, 0}}};
     tunnel *made = tunnel_new(number, MTU, own, 3, 2);
-    made->has_cstp = true;
-    if (!engine_attach(scene->engine, made))
-        abort();
+    if (made != NULL) {
+        made->has_cstp = true;
+        engine_attach(scene->engine, made);
+    }
 }
 
 peer_path scene_path(uint8_t number) {
@@ -90,12 +97,17 @@ void scene_set_dtls(scene *scene, uint8_t number, bool is_foreign) {
     if (tunnel == NULL)
         return;
     channel *made = calloc(1, sizeof *made);
+    if (made == NULL)
+        return;
     made->path = scene_path(number);
     made->is_foreign = is_foreign;
     uint8_t read_iv[4] = {0, 0, 0, number};
-    if (!is_foreign && !records_init(&made->records, version, 1, 0, AES_128_GCM, no_key, no_iv, no_key, read_iv))
-        abort();
-    engine_set_dtls(scene->engine, tunnel, made);
+    if (!is_foreign && !records_init(&made->records, version, 1, 0, AES_128_GCM, no_key, no_iv, no_key, read_iv)) {
+        records_clear(&made->records);
+        free(made);
+    } else {
+        engine_set_dtls(scene->engine, tunnel, made);
+    }
 }
 
 void scene_set_tls(scene *scene, uint8_t number, bool is_tls13) {
@@ -103,8 +115,12 @@ void scene_set_tls(scene *scene, uint8_t number, bool is_tls13) {
     if (tunnel == NULL)
         return;
     stream *made = stream_new(is_tls13, AES_128_GCM, 0, 0);
-    if (!stream_set_keys(made, true, no_key, no_iv) || !stream_set_keys(made, false, no_key, no_iv))
-        abort();
+    if (made == NULL)
+        return;
+    if (!stream_set_keys(made, true, no_key, no_iv) || !stream_set_keys(made, false, no_key, no_iv)) {
+        stream_free(made);
+        return;
+    }
     engine_set_tls(scene->engine, tunnel, made);
     tunnel->has_cstp = true;
 }

@@ -26,16 +26,17 @@ static inline input take_some(input *from, size_t size) {
     return some;
 }
 
-typedef struct {
+typedef struct scene {
     engine *engine;
     turn *turn;
     unsigned takes; /* how many bytes the streams' peers take yet, in KB */
+    unsigned bursts; /* sent so far */
 } scene;
 
 enum { CLIENTS = 4, MTU = 1400 };
 
 /* Client `number` has 10.9.0.number and fd09::number, and a network each. */
-void scene_open(scene *scene, size_t device_header);
+bool scene_open(scene *scene, size_t device_header); /* false: no memory; what follows does nothing without it */
 void scene_close(scene *scene);
 void scene_attach(scene *scene, uint8_t number);
 void scene_set_dtls(scene *scene, uint8_t number, bool is_foreign);

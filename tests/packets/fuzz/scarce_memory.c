@@ -1,0 +1,215 @@
+/* What happens when there is no memory: every allocation of a scenario fails once, alone or with
+ * all that follow. What it was for may be missing then; nothing else is, and nothing is left.
+ *
+ * The linker leads all calls of the engine here (--wrap), libcrypto is told. tools/check-engine
+ * builds and runs it, with AddressSanitizer, which tells of leaks, too.
+ */
+
+#include <stdio.h>
+
+#include <openssl/crypto.h>
+
+#include "scene.h"
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *old, size_t size);
+
+static long left; /* allocations until one fails */
+static bool is_armed, lasts;
+
+static bool fails(void) {
+    if (!is_armed || left == 0)
+        return is_armed && lasts;
+    return --left == 0;
+}
+
+void *__wrap_malloc(size_t size) { return fails() ? NULL : __real_malloc(size); }
+void *__wrap_calloc(size_t count, size_t size) { return fails() ? NULL : __real_calloc(count, size); }
+void *__wrap_realloc(void *old, size_t size) { return fails() ? NULL : __real_realloc(old, size); }
+
+static void *libcryptos_malloc(size_t size, const char *file, int line) {
+    (void)file, (void)line;
+    return size ? __wrap_malloc(size) : NULL;
+}
+
+static void *libcryptos_realloc(void *old, size_t size, const char *file, int line) {
+    (void)file, (void)line;
+    return __wrap_realloc(old, size);
+}
+
+static void libcryptos_free(void *old, const char *file, int line) {
+    (void)file, (void)line;
+    free(old);
+}
+
+/* --- the scenario --------------------------------------------------------------------------- */
+
+enum { TUNNELS = 14, NATIVE = 7, FOREIGN = 9, TLS13 = 10, TLS12 = 11, LATE = 200 };
+
+static uint8_t room[LONGEST_FRAME];
+
+static size_t write_packet(uint8_t *at, uint8_t from, uint8_t to, size_t size) {
+    memset(at, 0, size);
+    at[0] = 0x45;
+    put16(at + 2, (unsigned)size);
+    const uint8_t addresses[8] = {10, 9, 0, from, 10, 9, 0, to};
+    memcpy(at + 12, addresses, sizeof addresses);
+    return size;
+}
+
+static void from_device(scene *scene, uint8_t to, size_t size) {
+    memset(room, 0, 10);
+    write_packet(room + 10, 255, to, size);
+    engine_take_frame(scene->turn, room, 10 + size);
+    turn_flush(scene->turn);
+}
+
+/* Peers have all the memory that they want. */
+static size_t sealed(scene *scene, uint8_t number, uint64_t sequence, uint8_t kind) {
+    uint8_t payload[121] = {kind};
+    input input = {payload, 1 + write_packet(payload + 1, number, 254, 120)};
+    bool was_armed = is_armed;
+    is_armed = false;
+    size_t size = scene_record(scene, number, sequence, room, &input);
+    is_armed = was_armed;
+    return size;
+}
+
+static void from_client(scene *scene, uint8_t number, uint64_t sequence, uint8_t kind, uint8_t path_of) {
+    peer_path path = scene_path(path_of);
+    size_t size = sealed(scene, number, sequence, kind);
+    peers_receive(scene->turn, &path, room, size, size);
+    turn_flush(scene->turn);
+}
+
+static void from_stranger(scene *scene) {
+    peer_path path = scene_path(99);
+    uint8_t hello[40] = {22, 0xFE, 0xFD, [12] = 27};
+    peers_receive(scene->turn, &path, hello, sizeof hello, sizeof hello);
+    turn_flush(scene->turn);
+}
+
+static void from_stream(scene *scene, stream *stream, uint8_t type, uint8_t kind, size_t cut) {
+    if (stream == NULL || stream->is_lost || stream->waits_for_keys)
+        return;
+    uint8_t frame[FRAME_HEADER_BYTES + 120];
+    stream_frame(frame, kind, write_packet(frame + FRAME_HEADER_BYTES, (uint8_t)stream->tunnel->identifier, 254, 120));
+    input input = {frame, sizeof frame};
+    bool was_armed = is_armed;
+    is_armed = false;
+    size_t size = scene_tls_record(stream, type, room, &input);
+    is_armed = was_armed;
+    stream_go_on(scene->turn, stream, room, cut);
+    if (!stream->is_lost && !stream->waits_for_keys)
+        stream_go_on(scene->turn, stream, room + cut, size - cut);
+    turn_flush(scene->turn);
+}
+
+static void over_a_stream(scene *scene, uint8_t number) {
+    tunnel *tunnel = engine_tunnel(scene->engine, number);
+    stream *stream = tunnel == NULL ? NULL : tunnel->tls;
+    from_stream(scene, stream, APPLICATION_DATA, DATA, 30);
+    from_stream(scene, stream, APPLICATION_DATA, 200, 3);
+    from_stream(scene, stream, APPLICATION_DATA, DPD_REQUEST, 50);
+    scene->takes = 0;
+    for (int times = 0; times < 3; times++)
+        from_device(scene, number, 1000);
+    scene->takes = 1 << 20;
+    if (tunnel != NULL)
+        tunnel_send_waiting(scene->turn, tunnel);
+    from_stream(scene, stream, TLS_HANDSHAKE, 0, 20);
+    static const uint8_t key[32], iv[AEAD_NONCE_BYTES];
+    if (stream != NULL && stream_set_keys(stream, false, key, iv)) {
+        stream->read_sequence = 0;
+        stream_go_on(scene->turn, stream, NULL, 0);
+    }
+    from_stream(scene, stream, APPLICATION_DATA, DATA, 60);
+    turn_flush(scene->turn);
+}
+
+static void set_up(scene *scene) {
+    for (uint8_t number = 1; number <= TUNNELS; number++)
+        scene_attach(scene, number);
+    for (uint8_t number = 1; number <= FOREIGN; number++)
+        scene_set_dtls(scene, number, number > NATIVE);
+    scene_set_tls(scene, TLS13, true);
+    scene_set_tls(scene, TLS12, false);
+}
+
+static void move_packets(scene *scene) {
+    for (uint8_t number = 1; number <= TUNNELS; number++) {
+        from_device(scene, number, 100);
+        from_device(scene, number, MTU + 100);
+    }
+    for (uint8_t number = 1; number <= FOREIGN; number++) {
+        from_client(scene, number, 1, DATA, number);
+        from_client(scene, number, 2, 200, number);
+        from_client(scene, number, 3, DPD_REQUEST, number);
+    }
+    from_client(scene, 1, 4, DATA, 60); /* it has moved */
+    scene->turn->now += 2;
+    from_client(scene, 2, 4, DATA, 61);
+    from_stranger(scene);
+    peer_path path = scene_path(3);
+    size_t size = sealed(scene, 3, 9, DATA);
+    peers_receive_late(scene->turn, &path, room, size);
+    turn_flush(scene->turn);
+    over_a_stream(scene, TLS13);
+    over_a_stream(scene, TLS12);
+}
+
+static void take_away(scene *scene) {
+    scene_drain_events(scene);
+    scene_set_dtls(scene, 4, true);
+    scene_set_dtls(scene, 8, false);
+    scene_set_tls(scene, TLS13, true);
+    scene_attach(scene, 5);
+    engine_detach(scene->engine, 6);
+    tunnel *tunnel = engine_tunnel(scene->engine, 7);
+    if (tunnel != NULL)
+        engine_set_dtls(scene->engine, tunnel, NULL);
+    scene->turn->now += 2;
+    move_packets(scene);
+}
+
+/* An engine that lacks something serves whoever comes next. */
+static void check_that_it_goes_on(scene *scene) {
+    scene_attach(scene, LATE);
+    scene_set_dtls(scene, LATE, false);
+    unsigned before = scene->bursts;
+    from_device(scene, LATE, 100);
+    if (scene->bursts != before + 1)
+        abort();
+}
+
+static void run_scenario(void) {
+    scene scene;
+    is_armed = true;
+    if (scene_open(&scene, 10)) {
+        set_up(&scene);
+        move_packets(&scene);
+        take_away(&scene);
+        is_armed = false;
+        check_that_it_goes_on(&scene);
+        scene_drain_events(&scene);
+        scene_close(&scene);
+    }
+    is_armed = false;
+}
+
+int main(void) {
+    if (!CRYPTO_set_mem_functions(libcryptos_malloc, libcryptos_realloc, libcryptos_free))
+        return 1;
+    run_scenario(); /* libcrypto loads what it loads once */
+    for (int round = 0; round < 2; round++) {
+        lasts = round;
+        long number = 0;
+        do {
+            left = ++number;
+            run_scenario();
+        } while (left == 0);
+        printf("%ld allocations failed, each %s\n", number - 1, lasts ? "with all that followed" : "alone");
+    }
+    return 0;
+}
