@@ -90,6 +90,8 @@ class CoreMemoryTests(TestCase):
         def work() -> None:
             for _ in range(20):
                 self.assertRaises(ValueError, core.attach, 2, [(b"short", 32)], 1, 1400)
+                self.assertRaises(ValueError, core.attach, 2, [(address(2), 32)], 2, 1400)
+                self.assertRaises(ValueError, core.attach, 2, [(address(2), 32)], 1, -1)
                 self.assertRaises(ValueError, core.set_dtls, 1, path(1), wrong_keys)
                 self.assertRaises(
                     ValueError, core.set_dtls, 1, (*path(1)[:2], b"", *path(1)[3:]), None

@@ -492,6 +492,7 @@ void events_clear(events *events);
 bool events_tell(events *events, enum event_type type, tunnel *tunnel, enum channel_name name,
                  uint16_t kind, const peer_path *path, const uint8_t *bytes, size_t size);
 event *events_take(events *events); /* all of them; the caller frees each */
+void events_return(events *events, event *first); /* those that could not be heard, before all others */
 
 /* --- the engine ---------------------------------------------------------------------------- */
 

@@ -122,3 +122,16 @@ event *events_take(events *events) {
     pthread_mutex_unlock(&events->lock);
     return first;
 }
+
+void events_return(events *events, event *first) {
+    event *last = first;
+    while (last->next != NULL)
+        last = last->next;
+    pthread_mutex_lock(&events->lock);
+    if (events->first == NULL)
+        events->last = last;
+    last->next = events->first;
+    events->first = first;
+    pthread_mutex_unlock(&events->lock);
+    wake(events->wake);
+}

@@ -179,6 +179,10 @@ static PyObject *core_attach(core *self, PyObject *arguments) {
     if (!PyArg_ParseTuple(arguments, "KO!nn", &identifier, &PyList_Type, &own, &address_count, &mtu))
         return NULL;
     Py_ssize_t own_count = PyList_Size(own);
+    if (address_count < 0 || address_count > own_count || mtu < 0) {
+        PyErr_SetString(PyExc_ValueError, "not so many addresses, or no MTU");
+        return NULL;
+    }
     network *networks = calloc((size_t)own_count + 1, sizeof *networks);
     if (networks == NULL)
         return PyErr_NoMemory();
@@ -752,24 +756,38 @@ static PyObject *core_times(core *self, PyObject *arguments) {
     return Py_BuildValue("(dddd)", times.received_at, times.sent_at, times.probed_at, times.round_trip);
 }
 
+static PyObject *event_value(const event *event) {
+    PyObject *path = event->path.family ? path_value(&event->path) : (Py_INCREF(Py_None), Py_None);
+    if (path == NULL)
+        return NULL;
+    return Py_BuildValue("(iKiiNy#)", (int)event->type, event->tunnel, (int)event->name, (int)event->kind, path,
+                         event->bytes, (Py_ssize_t)event->size);
+}
+
+/* Where there is no memory for all of them, the others are told the next time. */
 static PyObject *core_events(core *self, PyObject *nothing) {
     (void)nothing;
     PyObject *told = PyList_New(0);
+    if (told == NULL)
+        return NULL;
     event *first = events_take(&self->engine->events);
     while (first != NULL) {
-        event *event = first;
-        first = event->next;
-        if (told != NULL) {
-            PyObject *path = event->path.family ? path_value(&event->path) : (Py_INCREF(Py_None), Py_None);
-            PyObject *made = NULL;
-            if (path != NULL)
-                made = Py_BuildValue("(iKiiNy#)", (int)event->type, event->tunnel, (int)event->name,
-                                     (int)event->kind, path, event->bytes, (Py_ssize_t)event->size);
-            if (made == NULL || PyList_Append(told, made) < 0)
-                Py_CLEAR(told);
-            Py_XDECREF(made);
+        PyObject *made = event_value(first);
+        bool is_told = made != NULL && PyList_Append(told, made) == 0;
+        Py_XDECREF(made);
+        if (!is_told)
+            break;
+        event *done = first;
+        first = first->next;
+        free(done);
+    }
+    if (first != NULL) {
+        events_return(&self->engine->events, first);
+        if (!PyList_Size(told)) {
+            Py_DECREF(told);
+            return NULL;
         }
-        free(event);
+        PyErr_Clear();
     }
     return told;
 }
