@@ -5,7 +5,7 @@
           events ▼  │ calls
     the reactor's thread (this module) ◀──▶ CSTP streams, other suites, compression
 
-The core does what `PythonPacketEngine` does, for all that it has keys for and that is not filtered.
+The core does what `PythonPacketEngine` does, for all that it has keys for, and judges all packets.
 What is not its own it tells in events, which the very code of the Python engine handles. Sources
 and build: anyvpn/packets/compiled, hatch_build.py.
 """
@@ -45,6 +45,7 @@ from anyvpn.packets._compiled import (
     Core,
 )
 from anyvpn.packets.channels import Datagrams, LiveCSTPChannel, LiveDTLSChannel
+from anyvpn.packets.core_rules import core_rules
 from anyvpn.packets.core_values import CorePath, core_keys, core_path, is_native, peer_path
 from anyvpn.packets.datagrams import HandedOver
 from anyvpn.packets.engine import PythonPacketEngine
@@ -141,11 +142,12 @@ class CompiledPacketEngine(PythonPacketEngine):
     ) -> None:
         """Begin to route packets to and from these addresses, as far as the filters allow."""
         self.detach(tunnel_id)
-        tunnel = Tunnel(tunnel_id, lease, networks, mtu_bytes, observer, filters=filters)
+        tunnel = Tunnel(tunnel_id, lease, networks, mtu_bytes, observer)
         serial = next(self._serials)
         addresses = [(each.packed, each.max_prefixlen) for each in lease.addresses]
         behind = [(each.network_address.packed, each.prefixlen) for each in tunnel.networks]
-        self._core.attach(serial, addresses + behind, len(addresses), mtu_bytes)
+        rules = core_rules(tuple(filters))
+        self._core.attach(serial, addresses + behind, len(addresses), mtu_bytes, rules)
         self._tunnels[tunnel_id] = self._by_serial[serial] = tunnel
         self._serial_of[tunnel_id] = serial
 
@@ -158,7 +160,7 @@ class CompiledPacketEngine(PythonPacketEngine):
             return
         serial = self._serial_of[tunnel_id]
         self._tell_time()
-        if isinstance(channel, DTLSChannel) and is_native(channel) and not tunnel.is_filtered:
+        if isinstance(channel, DTLSChannel) and is_native(channel):
             self._drop_dtls(tunnel)
             path = core_path(channel.path)
             self._core.set_dtls(serial, path, core_keys(channel.keys))
@@ -196,8 +198,8 @@ class CompiledPacketEngine(PythonPacketEngine):
         told = self._core.counters(self._serial_of.get(tunnel_id, 0))
         if told is None:
             return Counters()
-        data_at_s = told[8] and told[8] + self._reactor.seconds() - self._core.now()
-        return super().counters(tunnel_id).plus(Counters(*told[:8], data_at_s=data_at_s))
+        data_at_s = told[9] and told[9] + self._reactor.seconds() - self._core.now()
+        return super().counters(tunnel_id).plus(Counters(*told[:9], data_at_s=data_at_s))
 
     def totals(self) -> EngineTotals:
         """What it has counted beside its tunnels."""
@@ -245,7 +247,7 @@ class CompiledPacketEngine(PythonPacketEngine):
         def is_wanted() -> bool:
             return tunnel.cstp is channel and not tunnel.detached
 
-        if self._waker is not None and channel is not None and not tunnel.is_filtered:
+        if self._waker is not None and channel is not None:
             self._kept.take(serial, stream, channel, is_wanted)
 
     # --- the Python engine's ways, by the core --------------------------------------------------
@@ -261,11 +263,9 @@ class CompiledPacketEngine(PythonPacketEngine):
             self._core.take_datagrams(core_path(path), datagrams)
             self._settle()
 
-    def _data_received(self, tunnel: Tunnel, packets: list[bytes], now_s: float) -> None:
-        is_judged = tunnel.is_filtered
-        if is_judged:
-            packets = tunnel.accept(packets, now_s)
-        self._core.take_packets(self._serial_of[tunnel.identifier], packets, is_judged)
+    def _data_received(self, tunnel: Tunnel, packets: list[bytes], now_s: float) -> None:  # noqa: ARG002 - as above
+        self._tell_time()
+        self._core.take_packets(self._serial_of[tunnel.identifier], packets)
         self._settle()
 
     def _turn_quiet(self, tunnel: Tunnel) -> None:
@@ -304,7 +304,6 @@ class CompiledPacketEngine(PythonPacketEngine):
             by_dtls, packets = self._core.take_waiting(serial, PACKETS_PER_DRAIN)
             if not packets:
                 return
-            packets = tunnel.passing(packets, now_s, from_client=False)
             taken = dropped = 0
             if by_dtls and tunnel.dtls is not None:
                 dropped = tunnel.dtls.send_data(packets, now_s)
@@ -386,9 +385,7 @@ class CompiledPacketEngine(PythonPacketEngine):
     def _fit(self, tunnel: Tunnel, packet: bytes) -> None:
         """What is too long for a tunnel goes in fragments, or its sender is told."""
         answers: list[bytes] = []
-        now_s = self._reactor.seconds()
-        packets = tunnel.passing([packet], now_s, from_client=False)
-        fragments = tunnel.fit(packets, answers, now_s)
+        fragments = tunnel.fit([packet], answers, self._reactor.seconds())
         if fragments:
             self._core.send_packets(self._serial_of[tunnel.identifier], fragments)
         if answers:

@@ -105,12 +105,7 @@ class Tunnel:
             data_at_s=self.data_at_s,
         )
 
-    @property
-    def is_filtered(self) -> bool:
-        """Whether not everything passes."""
-        return self._filter is not None
-
-    def passing(self, packets: list[bytes], now_s: float, *, from_client: bool) -> list[bytes]:
+    def _passing(self, packets: list[bytes], now_s: float, *, from_client: bool) -> list[bytes]:
         """Those packets that the filter lets through; the others are counted."""
         if self._filter is None:
             return packets
@@ -122,7 +117,7 @@ class Tunnel:
 
     def forward(self, packets: list[bytes], now_s: float) -> list[bytes]:
         """Send those packets that may come to the client; gives what `send` gives."""
-        packets = self.passing(packets, now_s, from_client=False)
+        packets = self._passing(packets, now_s, from_client=False)
         return self.send(packets, now_s) if packets else []
 
     def send(self, packets: list[bytes], now_s: float) -> list[bytes]:
@@ -214,7 +209,7 @@ class Tunnel:
         """Those packets that the client may send, counted."""
         if not self.sources.hold_all(packets):
             packets = [packet for packet in packets if self._accepts(packet)]
-        packets = self.passing(packets, now_s, from_client=True)
+        packets = self._passing(packets, now_s, from_client=True)
         if packets:
             self.data_at_s = now_s
             self.received_packets += len(packets)

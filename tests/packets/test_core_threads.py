@@ -6,8 +6,11 @@ import socket
 from pathlib import Path
 from unittest import TestCase
 
+from anyvpn.model.packet_filter import UDP, FilterRule
 from anyvpn.packets._compiled import HANDSHAKE, LOST_STREAM, WAITING, Core
+from anyvpn.packets.core_rules import core_rules
 from anyvpn.packets.tls_keys import key_update
+from anyvpn.testing.filter_packets import udp_packet
 from anyvpn.testing.inner_packets import ANYWHERE, ipv4_packet
 from anyvpn.wire.cstp import PacketKind, frame_data
 from tests.packets.core_threads import (
@@ -260,6 +263,23 @@ class ManyThreadsTests(TestCase):
             peer.socket.close()
             self.core.detach(1)
             self.core.attach(1, [(CLIENT, 32)], 1, 1400)
+
+    def test_all_threads_ask_one_filter(self) -> None:
+        self.core.attach(1, [(CLIENT, 32)], 1, 1400, core_rules((FilterRule(True, protocol=UDP),)))
+        peer = Peer(self.core, 1)
+        for port in range(300):
+            question = udp_packet(CLIENT, port, ANYWHERE, 53)
+            peer.send(frame_data([question])[0])
+            self.assertEqual(self.threads.kernels[1].recv(2000), question)
+            answer = udp_packet(ANYWHERE, 53, CLIENT, port)
+            for kernel in self.threads.kernels:
+                kernel.send(udp_packet(ANYWHERE, 54, CLIENT, port))
+                kernel.send(answer)
+            for _ in self.threads.kernels:
+                self.assertEqual(peer.receive()[1], frame_data([answer])[0])
+        counters = self.core.counters(1)
+        assert counters is not None
+        self.assertEqual(counters[8], 3 * 300)
 
 
 class FullQueueTests(TestCase):

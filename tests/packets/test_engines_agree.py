@@ -61,7 +61,7 @@ def cut_by_core(frames: list[bytes], header: int = HEADER) -> list[bytes]:
 def merged_by_core(packets: list[bytes], header: int = HEADER) -> list[bytes]:
     """What the core writes of a client's packets."""
     core = core_with_tunnel(header, random_keys(SUITES[0])[0])
-    core.take_packets(1, packets, False)
+    core.take_packets(1, packets)
     return list(core.written())
 
 

@@ -1,9 +1,12 @@
-"""The Python engine's filter decides as the rules say, remembers enough, and not too much."""
+"""Both engines' filters decide as the rules say, remember enough, and not too much."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from typing import Protocol
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -12,13 +15,22 @@ from anyvpn.packets.filtering import MOST_VERDICTS, PacketFilter
 from anyvpn.testing.filter_packets import SYN, ip_packet, tcp_packet, udp_packet
 from anyvpn.testing.filter_streams import random_packet, random_rules
 from anyvpn.testing.reference_filter import ReferenceFilter
+from tests.packets.core_filter import CoreFilter
 
 CLIENT, SERVER = bytes((10, 99, 0, 7)), bytes((10, 1, 0, 1))
 CLIENT6, SERVER6 = bytes(15) + b"\7", bytes(15) + b"\1"
 ANY_UDP = FilterRule(True, protocol=UDP)
 
 
-def passes(judge: PacketFilter, packet: bytes, now_s: float, *, from_client: bool) -> bool:
+class Filter(Protocol):
+    def __init__(self, rules: Sequence[FilterRule]) -> None: ...
+
+    def passing(
+        self, packets: Sequence[bytes], now_s: float, *, from_client: bool
+    ) -> list[bytes]: ...
+
+
+def passes(judge: Filter, packet: bytes, now_s: float, *, from_client: bool) -> bool:
     return bool(judge.passing([packet], now_s, from_client=from_client))
 
 
@@ -30,13 +42,16 @@ def answer(port: int = 4000) -> bytes:
     return udp_packet(SERVER, 53, CLIENT, port)
 
 
-class PacketFilterTests:
+@pytest.mark.parametrize("kind", [PacketFilter, CoreFilter])
+class FilterTests:
     @settings(deadline=None)
     @given(st.integers(0, 2**32), st.lists(st.integers(1, 200), max_size=8))
-    def test_any_batches_are_judged_as_packet_by_packet(self, seed: int, sizes: list[int]) -> None:
+    def test_any_batches_are_judged_as_packet_by_packet(
+        self, kind: type[Filter], seed: int, sizes: list[int]
+    ) -> None:
         rng = random.Random(seed)
         rules = random_rules(rng)
-        judge, reference = PacketFilter(rules), ReferenceFilter(rules)
+        judge, reference = kind(rules), ReferenceFilter(rules)
         now_s = 0.0
         for size in sizes:
             now_s += rng.choice((0.0, 0.5, 3 * ANSWER_TIME_S))
@@ -53,9 +68,11 @@ class PacketFilterTests:
 
     @settings(deadline=None)
     @given(st.binary(max_size=100), st.booleans())
-    def test_any_bytes_are_judged_as_the_rules_say(self, noise: bytes, from_client: bool) -> None:
+    def test_any_bytes_are_judged_as_the_rules_say(
+        self, kind: type[Filter], noise: bytes, from_client: bool
+    ) -> None:
         rules = (FilterRule(True, Direction.BOTH, UDP, ports=((0, 30_000),)), ANY_UDP)
-        judge, reference = PacketFilter(rules), ReferenceFilter(rules)
+        judge, reference = kind(rules), ReferenceFilter(rules)
         for start in (b"", b"\x45", b"\x46", b"\x60", b"\x65"):
             packet = start + noise
             expected = reference.passes(packet, 0.0, from_client=from_client)
@@ -63,10 +80,12 @@ class PacketFilterTests:
 
     @given(st.data())
     @settings(max_examples=50, deadline=None)
-    def test_damaged_packets_are_judged_as_the_rules_say(self, data: st.DataObject) -> None:
+    def test_damaged_packets_are_judged_as_the_rules_say(
+        self, kind: type[Filter], data: st.DataObject
+    ) -> None:
         rng = random.Random(data.draw(st.integers(0, 2**32)))
         rules = random_rules(rng)
-        judge, reference = PacketFilter(rules), ReferenceFilter(rules)
+        judge, reference = kind(rules), ReferenceFilter(rules)
         for _ in range(40):
             from_client = rng.random() < 0.5
             packet = bytearray(random_packet(rng, [CLIENT, CLIENT6], from_client=from_client))
@@ -80,17 +99,17 @@ class PacketFilterTests:
     @given(st.lists(st.tuples(st.floats(0, 300), st.sampled_from("qao")), max_size=30))
     @example([(0, "q"), (230, "o"), (100, "a")])
     def test_a_flow_is_remembered_for_its_time_and_at_most_twice_that(
-        self, steps: list[tuple[float, str]]
+        self, kind: type[Filter], steps: list[tuple[float, str]]
     ) -> None:
         """A question, an answer, or something else that keeps the filter's clock going."""
-        judge = PacketFilter([ANY_UDP])
+        judge = kind([ANY_UDP])
         now_s, used_at_s = 0.0, float("-inf")
-        for number, (pause_s, kind) in enumerate(steps):
+        for number, (pause_s, what) in enumerate(steps):
             now_s += pause_s
-            if kind == "o":
+            if what == "o":
                 judge.passing([question(5000 + number)], now_s, from_client=True)
                 continue
-            if kind == "q":
+            if what == "q":
                 assert passes(judge, question(), now_s, from_client=True)
                 used_at_s = now_s
                 continue
@@ -102,14 +121,29 @@ class PacketFilterTests:
             if passed:
                 used_at_s = now_s
 
-    def test_flows_that_come_fast_shorten_no_memory(self) -> None:
-        judge = PacketFilter([ANY_UDP])
+    def test_flows_that_come_fast_shorten_no_memory(self, kind: type[Filter]) -> None:
+        judge = kind([ANY_UDP])
         judge.passing([question(1)], 0.0, from_client=True)
         later_s = ANSWER_TIME_S - 1
         many = [question(port) for port in range(2, FEWEST_FLOWS + 2)]
         judge.passing(many, later_s, from_client=True)
         assert passes(judge, answer(2), later_s + ANSWER_TIME_S - 2, from_client=False)
 
+    def test_a_flood_from_inside_makes_no_flow_forgotten(self, kind: type[Filter]) -> None:
+        judge = kind([ANY_UDP])
+        judge.passing([question()], 0.0, from_client=True)
+        flood = [udp_packet(SERVER, port, CLIENT, 4000) for port in range(54, 20_000)]
+        assert judge.passing(flood, 0.0, from_client=False) == []
+        assert passes(judge, answer(), 0.0, from_client=False)
+
+    def test_later_fragments_are_never_kept(self, kind: type[Filter]) -> None:
+        judge = kind([FilterRule(True, protocol=UDP, ports=((53, 53),))])
+        later = ip_packet(CLIENT, SERVER, UDP, bytes((0, 1, 0, 54)) + bytes(60), offset=80)
+        whole = ip_packet(CLIENT, SERVER, UDP, bytes((0, 1, 0, 54)) + bytes(60))
+        assert judge.passing([later, whole, later, whole], 0.0, from_client=True) == [later] * 2
+
+
+class PacketFilterTests:
     def test_a_flood_of_flows_fills_no_memory(self) -> None:
         judge = PacketFilter([FilterRule(True, Direction.BOTH, UDP)])
         for start in range(0, 50_000, 1000):
@@ -120,13 +154,6 @@ class PacketFilterTests:
                 judge.passing(packets, 0.0, from_client=from_client)
         assert len(judge._flows) + len(judge._older_flows) <= 2 * FEWEST_FLOWS
         assert all(len(each) <= MOST_VERDICTS for each in judge._verdicts.values())
-
-    def test_a_flood_from_inside_makes_no_flow_forgotten(self) -> None:
-        judge = PacketFilter([ANY_UDP])
-        judge.passing([question()], 0.0, from_client=True)
-        flood = [udp_packet(SERVER, port, CLIENT, 4000) for port in range(54, 20_000)]
-        assert judge.passing(flood, 0.0, from_client=False) == []
-        assert passes(judge, answer(), 0.0, from_client=False)
 
     def test_bulk_traffic_asks_no_rule(self) -> None:
         judge = PacketFilter([FilterRule(True, protocol=TCP), ANY_UDP])
@@ -147,9 +174,3 @@ class PacketFilterTests:
     def test_tunnels_of_one_policy_share_its_rules(self) -> None:
         one, other = (PacketFilter([FilterRule(True, protocol=TCP)]) for _ in range(2))
         assert one._rules is other._rules
-
-    def test_later_fragments_are_never_kept(self) -> None:
-        judge = PacketFilter([FilterRule(True, protocol=UDP, ports=((53, 53),))])
-        later = ip_packet(CLIENT, SERVER, UDP, bytes((0, 1, 0, 54)) + bytes(60), offset=80)
-        whole = ip_packet(CLIENT, SERVER, UDP, bytes((0, 1, 0, 54)) + bytes(60))
-        assert judge.passing([later, whole, later, whole], 0.0, from_client=True) == [later] * 2

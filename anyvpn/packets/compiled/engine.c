@@ -125,5 +125,5 @@ void engine_take_frame(turn *turn, uint8_t *frame, size_t size) {
     if (tunnel == NULL)
         count(&engine->unroutable, 1);
     else
-        tunnel_send(turn, tunnel, &segments);
+        tunnel_forward(turn, tunnel, &segments);
 }

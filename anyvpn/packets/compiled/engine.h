@@ -1,7 +1,7 @@
 /* The compiled packet engine: what its parts are and what they say to each other.
  *
- *   tun ──▶ segments ──▶ routes ──▶ tunnels ──▶ records ──▶ bursts ──▶ UDP
- *   tun ◀── merging ◀─── routes ◀── tunnels ◀── records ◀── peers ◀─── UDP
+ *   tun ──▶ segments ──▶ routes ──▶ filters ──▶ tunnels ──▶ records ──▶ bursts ──▶ UDP
+ *   tun ◀── merging ◀─── routes ◀── filters ◀── tunnels ◀── records ◀── peers ◀─── UDP
  *                           └─────▶ another tunnel
  *
  * It does what engine.py does, on bytes of its own and without Python: module.c alone knows
@@ -10,8 +10,8 @@
  *
  *   engine.tables   read by whoever moves packets, for the length of one batch; written by whoever
  *                   adds or takes away a tunnel, a channel, a path or a socket
- *   tunnel.lock     one tunnel's keys, sequence numbers, times and waiting packets; taken within
- *                   the other one
+ *   tunnel.lock     one tunnel's keys, sequence numbers, times, waiting packets and filter;
+ *                   taken within the other one
  *
  * and events.c, whose queue is the way back to the reactor. Counters are atomic.
  */
@@ -47,9 +47,9 @@ enum { MOST_SOCKETS = 64, MOST_QUEUES = 16 };
 
 enum channel_name { CSTP = 0, DTLS = 1, CHANNELS = 2 };
 
-/* --- tables.c: keys of up to 32 bytes to pointers ----------------------------------------- */
+/* --- tables.c: keys of up to 40 bytes to pointers ----------------------------------------- */
 
-typedef struct { uint8_t bytes[32]; } table_key;
+typedef struct { uint8_t bytes[40]; } table_key;
 
 typedef struct table table;
 
@@ -58,6 +58,7 @@ void table_free(table *table);
 void *table_find(const table *table, const table_key *key);
 bool table_put(table *table, const table_key *key, void *value); /* false: no memory */
 void table_remove(table *table, const table_key *key);
+void table_clear(table *table);
 size_t table_count(const table *table);
 uint64_t key_hash(const table_key *key, uint64_t seed);
 /* Walks over all values: start with *at = 0; NULL at the end. */
@@ -96,6 +97,7 @@ typedef struct {
  * filled in, in place. False: there is nothing in it. */
 bool segments_begin(segments *segments, uint8_t *frame, size_t size, size_t header);
 void segments_of_packet(segments *segments, const uint8_t *packet, size_t size);
+size_t segments_count(const segments *segments); /* before the first was written */
 size_t segments_next(const segments *segments); /* the size of the next packet; 0: no more */
 void segments_write(segments *segments, uint8_t *at);
 
@@ -265,6 +267,29 @@ void stream_receive(turn *turn, stream *stream, uint8_t *room);
 void stream_go_on(turn *turn, stream *stream, const uint8_t *more, size_t size);
 void stream_lose(turn *turn, stream *stream, const char *why);
 
+/* --- filters.c: which packets of a tunnel pass ---------------------------------------------- */
+
+typedef struct {
+    const uint8_t *bytes;
+    size_t size;
+} slice;
+
+/* The rules of tunnels that have the same ones; whoever attaches and detaches owns them.
+ *
+ *     each: flags (1)  protocol (1)  far network  near network  ports  source ports
+ *     flags: 1 it allows, 2 clients open, 4 others open, 8 it is about that protocol only
+ *     a network: bytes of its address, 0 for any (1)  prefix (1)  address
+ *     ports: how many ranges, 0 for any (1)  of each the first (2)  the last (2) */
+typedef struct rules rules;
+
+typedef struct filter filter;
+
+/* NULL, with errno: these are no rules (EINVAL), or there is no memory. */
+filter *filter_new(rules **all, const uint8_t *bytes, size_t size);
+void filter_free(filter *filter);
+/* Whether a packet passes; those that come next are judged as if this one had come. */
+bool filter_passes(filter *filter, const uint8_t *packet, size_t size, bool from_client, double now);
+
 /* --- tunnels.c: one tunnel on the packet path ---------------------------------------------- */
 
 /* How much of what the reactor is told somebody has said since it was heard the last time. */
@@ -313,23 +338,21 @@ struct tunnel {
     counters counters;
     packet_node *waiting, *last_waiting;
     size_t waiting_count;
+    filter *filter; /* NULL: everything passes */
     share told[SHARES]; /* under the lock of events.c */
 };
 
 tunnel *tunnel_new(uint64_t identifier, size_t mtu, const network *own, size_t own_count,
                    size_t address_count);
 void tunnel_free(tunnel *tunnel);
-/* What the device or another tunnel has for it; `lock` is taken within. */
+/* What the device or another tunnel has for it, as far as it may come to it; `lock` is taken within. */
+void tunnel_forward(turn *turn, tunnel *tunnel, segments *segments);
+/* What is judged already, or our own. */
 void tunnel_send(turn *turn, tunnel *tunnel, segments *segments);
 void tunnel_send_waiting(turn *turn, tunnel *tunnel);
 void tunnel_send_control(turn *turn, tunnel *tunnel, enum channel_name name, uint8_t kind,
                          const uint8_t *payload, size_t size);
 bool tunnel_wait(tunnel *tunnel, const uint8_t *packet, size_t size, bool first);
-
-typedef struct {
-    const uint8_t *bytes;
-    size_t size;
-} slice;
 
 typedef struct {
     const uint8_t *payload;
@@ -342,10 +365,8 @@ enum { MOST_FRAMES = 64 };
 /* What its client has sent over one of its channels. */
 void tunnel_take_frames(turn *turn, tunnel *tunnel, enum channel_name name, const frame *frames,
                         size_t frame_count);
-/* Packets of its client, whatever channel they came over. `is_judged`: they are accepted and
- * counted already. */
-void tunnel_take_packets(turn *turn, tunnel *tunnel, const slice *packets, size_t packet_count,
-                         bool is_judged);
+/* At most MOST_FRAMES packets of its client, whatever channel they came over. */
+void tunnel_take_packets(turn *turn, tunnel *tunnel, const slice *packets, size_t packet_count);
 
 static inline void count(uint64_t *counter, uint64_t more) {
     __atomic_fetch_add(counter, more, __ATOMIC_RELAXED);
@@ -500,6 +521,7 @@ void events_return(events *events, event *first); /* those that could not be hea
 struct engine {
     pthread_rwlock_t tables;
     table *tunnels; /* by identifier */
+    rules *rules;   /* that any of them has */
     routes routes;
     peers peers;
     pthread_mutex_t peers_lock; /* trials and moves, which change tables while packets flow */

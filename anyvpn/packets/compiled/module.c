@@ -175,8 +175,10 @@ static bool read_network(PyObject *value, network *network) {
 static PyObject *core_attach(core *self, PyObject *arguments) {
     unsigned long long identifier;
     PyObject *own;
-    Py_ssize_t address_count, mtu;
-    if (!PyArg_ParseTuple(arguments, "KO!nn", &identifier, &PyList_Type, &own, &address_count, &mtu))
+    Py_ssize_t address_count, mtu, rules_size = 0;
+    const char *rules = NULL;
+    if (!PyArg_ParseTuple(arguments, "KO!nn|y#", &identifier, &PyList_Type, &own, &address_count, &mtu, &rules,
+                          &rules_size))
         return NULL;
     Py_ssize_t own_count = PyList_Size(own);
     if (address_count < 0 || address_count > own_count || mtu < 0) {
@@ -195,6 +197,16 @@ static PyObject *core_attach(core *self, PyObject *arguments) {
     tunnel *made = tunnel_new(identifier, (size_t)mtu, networks, (size_t)own_count, (size_t)address_count);
     free(networks);
     bool is_attached = false;
+    if (made != NULL && rules_size) {
+        made->filter = filter_new(&self->engine->rules, (const uint8_t *)rules, (size_t)rules_size);
+        if (made->filter == NULL) {
+            int error = errno;
+            tunnel_free(made);
+            if (error == EINVAL)
+                PyErr_SetString(PyExc_ValueError, "not rules of a filter");
+            return error == EINVAL ? NULL : PyErr_NoMemory();
+        }
+    }
     if (made != NULL) {
         pthread_rwlock_wrlock(&self->engine->tables);
         is_attached = engine_attach(self->engine, made);
@@ -491,11 +503,7 @@ static void to_client(turn *turn, tunnel *tunnel, const slice *packet) {
 }
 
 static void from_client(turn *turn, tunnel *tunnel, const slice *packet) {
-    tunnel_take_packets(turn, tunnel, packet, 1, false);
-}
-
-static void judged_from_client(turn *turn, tunnel *tunnel, const slice *packet) {
-    tunnel_take_packets(turn, tunnel, packet, 1, true);
+    tunnel_take_packets(turn, tunnel, packet, 1);
 }
 
 static void put_first(turn *turn, tunnel *tunnel, const slice *packet) {
@@ -541,10 +549,9 @@ static PyObject *core_put_back(core *self, PyObject *arguments) {
 static PyObject *core_take_packets(core *self, PyObject *arguments) {
     unsigned long long identifier;
     PyObject *packets;
-    int is_judged;
-    if (!PyArg_ParseTuple(arguments, "KO!p", &identifier, &PyList_Type, &packets, &is_judged))
+    if (!PyArg_ParseTuple(arguments, "KO!", &identifier, &PyList_Type, &packets))
         return NULL;
-    return move_packets(self, identifier, packets, is_judged ? judged_from_client : from_client, false);
+    return move_packets(self, identifier, packets, from_client, false);
 }
 
 static PyObject *core_set_quiet(core *self, PyObject *arguments) {
@@ -735,11 +742,12 @@ static PyObject *core_counters(core *self, PyObject *arguments) {
     if (tunnel == NULL)
         Py_RETURN_NONE;
     const counters *counters = &tunnel->counters;
-    return Py_BuildValue("(KKKKKKKKd)", counted(&counters->received_packets),
+    return Py_BuildValue("(KKKKKKKKKd)", counted(&counters->received_packets),
                          counted(&counters->received_bytes), counted(&counters->sent_packets),
                          counted(&counters->sent_bytes), counted(&counters->spoofed),
                          counted(&counters->malformed), counted(&counters->queue_full),
-                         counted(&counters->unroutable), get_time(&counters->data_at));
+                         counted(&counters->unroutable), counted(&counters->filtered),
+                         get_time(&counters->data_at));
 }
 
 static PyObject *core_times(core *self, PyObject *arguments) {
@@ -947,7 +955,7 @@ static void core_dealloc(core *self) {
 #define METHOD(name, how, text) {#name, (PyCFunction)(void (*)(void))core_##name, how, text}
 
 static PyMethodDef methods[] = {
-    METHOD(attach, METH_VARARGS, "attach(tunnel, [(address, prefix)], how many are addresses, mtu)"),
+    METHOD(attach, METH_VARARGS, "attach(tunnel, [(address, prefix)], how many are addresses, mtu, rules or nothing)"),
     METHOD(detach, METH_VARARGS, "detach(tunnel)"),
     METHOD(set_dtls, METH_VARARGS, "set_dtls(tunnel, path or None, keys or None for Python's own)"),
     METHOD(set_cstp, METH_VARARGS, "set_cstp(tunnel, is there, is congested)"),
@@ -961,7 +969,7 @@ static PyMethodDef methods[] = {
     METHOD(send_waiting, METH_VARARGS, "send_waiting(tunnel)"),
     METHOD(send_control, METH_VARARGS, "send_control(tunnel, channel, kind, payload)"),
     METHOD(send_packets, METH_VARARGS, "send_packets(tunnel, packets), to its client"),
-    METHOD(take_packets, METH_VARARGS, "take_packets(tunnel, packets, are judged), of its client"),
+    METHOD(take_packets, METH_VARARGS, "take_packets(tunnel, packets), of its client"),
     METHOD(take_waiting, METH_VARARGS, "take_waiting(tunnel, limit) -> channel, packets"),
     METHOD(put_back, METH_VARARGS, "put_back(tunnel, packets)"),
     METHOD(answer, METH_O, "answer(packets), to whoever is inside"),

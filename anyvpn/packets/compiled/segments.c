@@ -120,6 +120,12 @@ bool segments_begin(segments *segments, uint8_t *frame, size_t size, size_t head
     return true;
 }
 
+size_t segments_count(const segments *segments) {
+    if (!segments->headers)
+        return 1;
+    return (segments->size - segments->headers + segments->segment - 1) / segments->segment;
+}
+
 size_t segments_next(const segments *segments) {
     if (!segments->headers)
         return segments->at ? 0 : segments->size;

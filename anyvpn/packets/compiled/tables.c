@@ -1,6 +1,6 @@
-/* A hash table with open addressing: keys of 32 bytes, values that are not NULL.
+/* A hash table with open addressing: keys of 40 bytes, values that are not NULL.
  *
- * Whoever is out there chooses outer addresses, so the hash is seeded.
+ * Whoever is out there chooses addresses and ports, so the hash is seeded.
  */
 
 #include <stdlib.h>
@@ -29,9 +29,9 @@ static uint64_t mixed(uint64_t value) {
 }
 
 uint64_t key_hash(const table_key *key, uint64_t seed) {
-    uint64_t words[4], hash = seed;
+    uint64_t words[5], hash = seed;
     memcpy(words, key->bytes, sizeof words);
-    for (int at = 0; at < 4; at++)
+    for (int at = 0; at < 5; at++)
         hash = mixed(hash ^ words[at]) * 0x9E3779B97F4A7C15u;
     return hash >> 20;
 }
@@ -117,6 +117,21 @@ void table_remove(table *table, const table_key *key) {
             empty = at;
         }
     }
+}
+
+void table_clear(table *table) {
+    /* What was full once is small again after a time of little use */
+    slot *small = NULL;
+    if (table->capacity > SMALLEST_CAPACITY && table->count * 8 < table->capacity)
+        small = calloc(SMALLEST_CAPACITY, sizeof *small);
+    if (small != NULL) {
+        free(table->slots);
+        table->slots = small;
+        table->capacity = SMALLEST_CAPACITY;
+    } else if (table->count) {
+        memset(table->slots, 0, table->capacity * sizeof *table->slots);
+    }
+    table->count = 0;
 }
 
 size_t table_count(const table *table) {

@@ -52,6 +52,7 @@ void tunnel_free(tunnel *tunnel) {
         records_clear(&tunnel->dtls->records);
     free(tunnel->dtls);
     stream_free(tunnel->tls);
+    filter_free(tunnel->filter);
     pthread_mutex_destroy(&tunnel->lock);
     free(tunnel->own);
     free(tunnel);
@@ -184,8 +185,7 @@ static void let_wait(turn *turn, tunnel *tunnel, enum way way, segments *segment
         append(tunnel, node);
 }
 
-void tunnel_send(turn *turn, tunnel *tunnel, segments *segments) {
-    pthread_mutex_lock(&tunnel->lock);
+static void send_segments(turn *turn, tunnel *tunnel, segments *segments) {
     if (tunnel->waiting_count)
         send_waiting(turn, tunnel);
     bool any = false;
@@ -217,6 +217,27 @@ void tunnel_send(turn *turn, tunnel *tunnel, segments *segments) {
         set_time(&tunnel->counters.data_at, turn->now);
     if (way_of(tunnel) == WAY_REACTOR)
         ask_reactor(turn, tunnel);
+}
+
+void tunnel_send(turn *turn, tunnel *tunnel, segments *segments) {
+    pthread_mutex_lock(&tunnel->lock);
+    send_segments(turn, tunnel, segments);
+    pthread_mutex_unlock(&tunnel->lock);
+}
+
+/* Segments of one packet have the same headers, but for what no rule is about. */
+static bool may_come(const turn *turn, tunnel *tunnel, const segments *segments) {
+    size_t size = segments->headers ? segments->headers : segments->size;
+    if (tunnel->filter == NULL || filter_passes(tunnel->filter, segments->packet, size, false, turn->now))
+        return true;
+    count(&tunnel->counters.filtered, segments_count(segments));
+    return false;
+}
+
+void tunnel_forward(turn *turn, tunnel *tunnel, segments *segments) {
+    pthread_mutex_lock(&tunnel->lock);
+    if (may_come(turn, tunnel, segments))
+        send_segments(turn, tunnel, segments);
     pthread_mutex_unlock(&tunnel->lock);
 }
 
@@ -311,7 +332,7 @@ void tunnel_take_frames(turn *turn, tunnel *tunnel, enum channel_name name, cons
     if (packet_count) {
         if (name == CSTP)
             chosen(turn, tunnel);
-        tunnel_take_packets(turn, tunnel, packets, packet_count, false);
+        tunnel_take_packets(turn, tunnel, packets, packet_count);
     }
     /* One answer shows that we are there; a flood of probes is not worth more */
     if (last_probe != NULL)
@@ -348,22 +369,37 @@ static bool accepts(tunnel *tunnel, const slice *packet) {
     return false;
 }
 
-void tunnel_take_packets(turn *turn, tunnel *tunnel, const slice *packets, size_t packet_count,
-                         bool is_judged) {
+/* Those that it may send and its filter lets through; gives how many. */
+static size_t accept_packets(const turn *turn, tunnel *tunnel, const slice *packets, size_t packet_count,
+                             slice accepted[MOST_FRAMES]) {
+    size_t kept = 0, filtered = 0;
+    for (size_t at = 0; at < packet_count; at++)
+        if (accepts(tunnel, &packets[at]))
+            accepted[kept++] = packets[at];
+    if (tunnel->filter == NULL)
+        return kept;
+    pthread_mutex_lock(&tunnel->lock);
+    for (size_t at = 0; at < kept; at++) {
+        if (filter_passes(tunnel->filter, accepted[at].bytes, accepted[at].size, true, turn->now))
+            accepted[at - filtered] = accepted[at];
+        else
+            filtered++;
+    }
+    pthread_mutex_unlock(&tunnel->lock);
+    count(&tunnel->counters.filtered, filtered);
+    return kept - filtered;
+}
+
+void tunnel_take_packets(turn *turn, tunnel *tunnel, const slice *packets, size_t packet_count) {
     const routes *routes = &turn->engine->routes;
     bool are_others = table_count(turn->engine->tunnels) > 1; /* a client has one tunnel, to itself */
-    uint64_t taken = 0, bytes = 0;
-    for (size_t at = 0; at < packet_count; at++) {
-        const slice *packet = &packets[at];
-        if (!is_judged && !accepts(tunnel, packet))
-            continue;
+    slice accepted[MOST_FRAMES];
+    size_t accepted_count = accept_packets(turn, tunnel, packets, packet_count, accepted);
+    uint64_t bytes = 0;
+    for (size_t at = 0; at < accepted_count; at++) {
+        const slice *packet = &accepted[at];
         size_t size = 0;
         const uint8_t *destination = packet_destination(packet->bytes, packet->size, &size);
-        if (destination == NULL) { /* whoever has judged it has overlooked that it is none */
-            count(&tunnel->counters.malformed, 1);
-            continue;
-        }
-        taken++;
         bytes += packet->size;
         struct tunnel *other = are_others ? routes_find(routes, destination, size) : NULL;
         if (other == NULL) {
@@ -371,12 +407,12 @@ void tunnel_take_packets(turn *turn, tunnel *tunnel, const slice *packets, size_
         } else {
             segments one;
             segments_of_packet(&one, packet->bytes, packet->size);
-            tunnel_send(turn, other, &one);
+            tunnel_forward(turn, other, &one);
         }
     }
-    if (taken && !is_judged) {
+    if (accepted_count) {
         set_time(&tunnel->counters.data_at, turn->now);
-        count(&tunnel->counters.received_packets, taken);
+        count(&tunnel->counters.received_packets, accepted_count);
         count(&tunnel->counters.received_bytes, bytes);
     }
 }
