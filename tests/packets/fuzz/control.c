@@ -83,6 +83,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         switch (what % 16) {
         case 0:
             scene_attach(&scene, number);
+            if (how & 1)
+                scene_set_filter(&scene, number);
             break;
         case 1:
             engine_detach(scene.engine, number);
@@ -127,14 +129,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             packet = packet_of(&input, number, false);
             for (int times = how & 1 ? 1 : 200; times > 0; times--) {
                 segments_of_packet(&one, packet.data + 1, packet.size - 1);
-                tunnel_send(scene.turn, tunnel, &one);
+                (how & 2 ? tunnel_forward : tunnel_send)(scene.turn, tunnel, &one);
             }
             break;
         case 14:
             packet = packet_of(&input, number, false);
             slice.bytes = packet.data + 1;
             slice.size = packet.size - 1;
-            tunnel_take_packets(scene.turn, tunnel, &slice, 1, how & 1);
+            tunnel_take_packets(scene.turn, tunnel, &slice, 1);
             break;
         case 15:
             scene_drain_events(&scene);

@@ -26,6 +26,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     scene_open(&scene, headers[take_byte(&input) % 3]);
     for (uint8_t number = 1; number <= CLIENTS; number++)
         scene_attach(&scene, number);
+    scene_set_filter(&scene, 3);
+    scene_set_filter(&scene, 4);
     scene_set_dtls(&scene, 1, false);
     scene_set_dtls(&scene, 2, true);
     scene_set_tls(&scene, 3, true);

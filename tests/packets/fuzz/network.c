@@ -13,6 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (number < CLIENTS)
             scene_set_dtls(&scene, number, number == CLIENTS - 1);
     }
+    scene_set_filter(&scene, 2);
     while (input.size) {
         uint8_t how = take_byte(&input), from = take_byte(&input) % 8;
         size_t used = 0, segment = 0;

@@ -45,7 +45,7 @@ static void libcryptos_free(void *old, const char *file, int line) {
 
 /* --- the scenario --------------------------------------------------------------------------- */
 
-enum { TUNNELS = 14, NATIVE = 7, FOREIGN = 9, TLS13 = 10, TLS12 = 11, LATE = 200 };
+enum { TUNNELS = 14, NATIVE = 7, FOREIGN = 9, TLS13 = 10, TLS12 = 11, FILTERED = 12, LATE = 200 };
 
 static uint8_t room[LONGEST_FRAME];
 
@@ -128,6 +128,20 @@ static void over_a_stream(scene *scene, uint8_t number) {
     turn_flush(scene->turn);
 }
 
+/* As many flows as make its tables grow. */
+static void through_a_filter(scene *scene, uint8_t number) {
+    tunnel *tunnel = engine_tunnel(scene->engine, number);
+    for (uint8_t port = 1; port < 40 && tunnel != NULL; port++) {
+        slice packet = {room, write_packet(room, number, 254, 60)};
+        room[9] = 17;
+        put16(room + 20, port);
+        put16(room + 22, 53);
+        tunnel_take_packets(scene->turn, tunnel, &packet, 1);
+        turn_flush(scene->turn);
+        from_device(scene, number, 60);
+    }
+}
+
 static void set_up(scene *scene) {
     for (uint8_t number = 1; number <= TUNNELS; number++)
         scene_attach(scene, number);
@@ -135,6 +149,8 @@ static void set_up(scene *scene) {
         scene_set_dtls(scene, number, number > NATIVE);
     scene_set_tls(scene, TLS13, true);
     scene_set_tls(scene, TLS12, false);
+    scene_set_filter(scene, FILTERED);
+    scene_set_filter(scene, FILTERED + 1); /* of the same policy */
 }
 
 static void move_packets(scene *scene) {
@@ -157,6 +173,7 @@ static void move_packets(scene *scene) {
     turn_flush(scene->turn);
     over_a_stream(scene, TLS13);
     over_a_stream(scene, TLS12);
+    through_a_filter(scene, FILTERED);
 }
 
 static void take_away(scene *scene) {
@@ -165,6 +182,8 @@ static void take_away(scene *scene) {
     scene_set_dtls(scene, 8, false);
     scene_set_tls(scene, TLS13, true);
     scene_attach(scene, 5);
+    scene_attach(scene, FILTERED + 1);
+    scene_set_filter(scene, FILTERED);
     engine_detach(scene->engine, 6);
     tunnel *tunnel = engine_tunnel(scene->engine, 7);
     if (tunnel != NULL)

@@ -39,6 +39,7 @@ enum { CLIENTS = 4, MTU = 1400 };
 bool scene_open(scene *scene, size_t device_header); /* false: no memory; what follows does nothing without it */
 void scene_close(scene *scene);
 void scene_attach(scene *scene, uint8_t number);
+void scene_set_filter(scene *scene, uint8_t number);
 void scene_set_dtls(scene *scene, uint8_t number, bool is_foreign);
 void scene_set_tls(scene *scene, uint8_t number, bool is_tls13);
 peer_path scene_path(uint8_t number);
