@@ -23,6 +23,7 @@ from zope.interface import implementer
 from anyvpn.backends.tun_linux_forwarding import look_after_forwarding
 from anyvpn.backends.tun_linux_nat import AddressTranslation
 from anyvpn.backends.tun_linux_network import ClientRoutes, configure_device
+from anyvpn.backends.tun_linux_watch import LinkWatch
 from anyvpn.errors import ConfigurationError
 from anyvpn.interfaces import IRoutedTunDevice, ITunBackend
 from anyvpn.model.group_policy import Network
@@ -166,6 +167,7 @@ class LinuxGatewayDevice(LinuxTunDevice):
         super().__init__(reactor, opened, mtu_bytes, closed)
         self._routes = ClientRoutes(opened.name, routes)
         self._turn = Lock()
+        self._watch = LinkWatch(reactor, opened.name, self._came_up)
 
     async def set_routes(self, networks: Collection[Network]) -> None:
         """Lead these networks to the device, and no others. Raises: TunUnavailable."""
@@ -175,3 +177,19 @@ class LinuxGatewayDevice(LinuxTunDevice):
                 self._routes.set(networks)
 
         await deferToThread(set_alone)
+
+    async def close(self) -> None:
+        """Remove the device, and with it its addresses and routes."""
+        self._watch.close()
+        await super().close()
+
+    def _came_up(self) -> None:
+        """The kernel has forgotten its routes."""
+
+        def restore_alone() -> None:
+            with self._turn:
+                self._routes.restore()
+
+        deferToThread(restore_alone).addErrback(
+            lambda failure: log.error("Routes are missing: {why}", why=failure.getErrorMessage())
+        )

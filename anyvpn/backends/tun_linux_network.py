@@ -74,11 +74,7 @@ class ClientRoutes:
             return
         new = sorted(wanted - self._routes, key=str)
         with IPRoute() as netlink:
-            with _naming("its own index"):
-                found = netlink.link_lookup(ifname=self._name)
-            if not found:
-                raise TunUnavailable(f"the tun device {self._name} is gone")
-            [index] = found
+            index = self._index(netlink)
             _delete(netlink, index, self._routes - wanted)
             self._routes &= wanted
             _refuse_neighbours(netlink, index, new)
@@ -93,8 +89,35 @@ class ClientRoutes:
                 raise
         self._routes = wanted
 
+    def restore(self) -> None:
+        """Have all of them again, and the lasting ones, that the kernel may have forgotten.
+
+        Raises: TunUnavailable.
+        """
+        with IPRoute() as netlink:
+            index = self._index(netlink)
+            for each in (*self._lasting, *sorted(self._routes, key=str)):
+                with _naming(f"the route to {each} again"):
+                    _add(netlink, index, each)
+
+    def _index(self, netlink: IPRoute) -> int:
+        with _naming("its own index"):
+            found = netlink.link_lookup(ifname=self._name)
+        if not found:
+            raise TunUnavailable(f"the tun device {self._name} is gone")
+        index: int = found[0]
+        return index
+
     def _leads_here(self, network: Network) -> bool:
         return any(_holds(each, network) for each in self._lasting)
+
+
+def _add(netlink: IPRoute, index: int, route: Network) -> None:
+    try:
+        netlink.route("add", dst=str(route), oif=index)
+    except NetlinkError as error:
+        if error.code != errno.EEXIST:  # there already is as good
+            raise
 
 
 def _delete(netlink: IPRoute, index: int, routes: Iterable[Network]) -> None:

@@ -15,9 +15,10 @@ from anyvpn.testing.tunnel_client import TunnelClient
 from tests.interop.site import Site
 
 CHANNELS: Mapping[str, tuple[str, ...]] = {"DTLS": (), "CSTP": ("--no-dtls",)}
+ROUTE = "10.90.0.0/16"
 MEGABYTES, FEW_MEGABYTES = 60, 10
 FLOWING_BYTES = 10**6
-PINGS, PING_INTERVAL_S, QUICK_PINGS = 20, 0.05, 150
+PINGS, PING_INTERVAL_S, QUICK_PINGS = 20, 0.03, 150
 IDLE_S, MOST_IDLE_SHARE = 0.5, 0.2
 STOP_TIME_S = 8.0
 CLOCK_TICKS = 100
@@ -25,7 +26,7 @@ CLOCK_TICKS = 100
 
 @pytest.fixture(scope="module", params=["compiled", "python"])
 def gateway_changes(request: pytest.FixtureRequest) -> Mapping[str, object]:
-    return {"gateway": {"engine": request.param}}
+    return {"gateway": {"engine": request.param}, "tun": {"routes": [ROUTE]}}
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +204,10 @@ class DeviceTests:
         for each in (client, other):
             assert_carries(site, each)
             assert each.ping(site.gateway.inner_addresses[1])
-        assert site.gateway.program.output(since) == ""
+        assert ROUTE in site.gateway.namespace.run("ip", "route", "show", "dev", "anyvpn0")
+        down, up = site.gateway.program.output(since).splitlines()
+        assert "anyvpn0 was set down" in down
+        assert "anyvpn0 is up again" in up
 
     def test_one_that_somebody_removes_ends_the_gateway_and_clients_come_back(
         self, site: Site

@@ -22,7 +22,7 @@ from unittest.mock import patch
 import pytest
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.testing import MemoryReactor
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 
 from anyvpn.backends.tun_linux import LinuxGatewayDevice, Settings, build
 from anyvpn.errors import TunUnavailable
@@ -79,7 +79,8 @@ class NamespaceTestCase(TestCase):
     def open_with(
         self, settings: Settings, *addresses: str, mtu_bytes: int = MTU_BYTES
     ) -> LinuxGatewayDevice:
-        backend = build(settings, MemoryReactor())
+        self.reactor = MemoryReactor()
+        backend = build(settings, self.reactor)
         device = run_at_once(backend.open([ip_interface(each) for each in addresses], mtu_bytes))
         self.addCleanup(lambda: run_at_once(device.close()))
         return device
@@ -322,6 +323,30 @@ class ClientRoutesTests(NamespaceTestCase):
     def test_a_device_that_is_gone_says_so(self) -> None:
         self.namespace.run("ip", "link", "delete", self.device.name)
         self.assert_refused("anyvpn0 is gone", "10.5.0.0/16")
+
+    def test_all_are_there_again_after_the_device_was_down(self) -> None:
+        self.set_routes("10.5.0.0/16", "fd05::/48")
+        for state in ("down", "up"):
+            self.namespace.run("ip", "link", "set", self.device.name, state)
+        with capturedLogs() as events:
+            for each in self.reactor.getReaders():
+                each.doRead()
+        self.assertEqual(self.routes(), {"10.5.0.0/16", "fd05::/48"})
+        self.assertIn("10.90.0.0/16", self.namespace.run("ip", "route"))
+        addresses = self.namespace.run("ip", "address", "show", self.device.name)
+        self.assertIn("fd00:99::1/64", addresses)
+        said = [formatEvent(each) for each in events]
+        self.assertEqual(len(said), 2, said)
+        self.assertIn("was set down", said[0])
+        self.assertIn("is up again", said[1])
+
+    def test_changes_of_other_devices_are_nothing_to_it(self) -> None:
+        for state in ("down", "up"):
+            self.namespace.run("ip", "link", "set", "lan", state)
+        with capturedLogs() as events:
+            for each in self.reactor.getReaders():
+                each.doRead()
+        self.assertEqual(events, [])
 
     def test_without_privileges_only_lasting_routes_are_to_be_had(self) -> None:
         script = (

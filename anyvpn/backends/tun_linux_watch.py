@@ -1,0 +1,101 @@
+"""Notices that somebody sets a tun device down, and when it is up again: its routes are gone then.
+
+Source: Linux, rtnetlink(7).
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+log = Logger()
+
+# From Linux
+_LINKS = 1  # RTMGRP_LINK
+_NEW_LINK = 16
+_IS_UP = 1
+_MESSAGE = struct.Struct("=IHHII")  # length, type, flags, sequence, port
+_LINK = struct.Struct("=BxHiII")  # family, kind, index, flags, which of them have changed
+
+# Ours
+_MOST_BYTES = 1 << 16
+
+
+@implementer(IReadDescriptor)
+class LinkWatch:
+    """Watches one device, which is up; `came_up` is called when it is up again."""
+
+    def __init__(self, reactor: IReactorFDSet, name: str, came_up: Callable[[], object]) -> None:
+        self._reactor = reactor
+        self._name = name
+        self._index = socket.if_nametoindex(name)
+        self._came_up = came_up
+        self._is_up = True
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
+        )
+        self._socket.bind((0, _LINKS))
+        reactor.addReader(self)
+
+    def fileno(self) -> int:
+        """The descriptor that the reactor watches; -1 when it is closed."""
+        return self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        """What log lines about it begin with."""
+        return f"link {self._name}"
+
+    def doRead(self) -> None:
+        """Something has changed about some link."""
+        with suppress(BlockingIOError):
+            while True:
+                self._hear()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor gave the descriptor up."""
+        if self.fileno() >= 0:
+            log.error("{name} is watched no more: {why}", name=self._name, why=reason.value)
+
+    def close(self) -> None:
+        """Watch no more; closing twice does no harm."""
+        if self.fileno() >= 0:
+            self._reactor.removeReader(self)
+            self._socket.close()
+
+    def _hear(self) -> None:
+        try:
+            data = self._socket.recv(_MOST_BYTES)
+        except BlockingIOError:
+            raise
+        except OSError:  # more than the kernel has kept for us: who knows what it was
+            self._came_up()
+            return
+        for is_up in self._states(data):
+            if is_up == self._is_up:
+                continue
+            self._is_up = is_up
+            if is_up:
+                log.info("Tun device {name} is up again", name=self._name)
+                self._came_up()
+            else:
+                log.warn(
+                    "Tun device {name} was set down: no packet passes until it is up again",
+                    name=self._name,
+                )
+
+    def _states(self, data: bytes) -> Iterator[bool]:
+        """Whether the device was up, by each message about it."""
+        at = 0
+        while len(data) - at >= _MESSAGE.size + _LINK.size:
+            length, kind, *_ = _MESSAGE.unpack_from(data, at)
+            _, _, index, flags, _ = _LINK.unpack_from(data, at + _MESSAGE.size)
+            if kind == _NEW_LINK and index == self._index:
+                yield bool(flags & _IS_UP)
+            at += max(_MESSAGE.size, (length + 3) & ~3)
