@@ -13,13 +13,13 @@ Source: virtio 1.2, section 5.1.6; Linux, include/uapi/linux/virtio_net.h.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from struct import Struct
 
 from anyvpn.packets.checksums import MODULUS, segment_sums, word_sum
 from anyvpn.packets.merging import merge_segments
-from anyvpn.packets.tcp_layout import tcp_layout
+from anyvpn.packets.tcp_layout import varying_layout
 
 __all__ = ["merge_segments", "split_super_packets"]
 
@@ -33,10 +33,15 @@ _GSO_ECN = 0x80
 _IPV4_BYTES = 20
 _IPV6_BYTES = 40
 _TCP_BYTES = 20
+_TCP_FLAGS_AT = 13
 _UDP_BYTES = 8
 _TCP = 6
 _UDP = 17
 _FIN, _PSH, _CWR = 0x01, 0x08, 0x80
+
+
+_Part = tuple[list[int], int, int]
+"""Segments that are alike: sums of their payloads, its size, and flags that they must not have."""
 
 
 @lru_cache(maxsize=64)
@@ -129,54 +134,85 @@ def _split_tcp(packet: bytes, version: int, ip_bytes: int, gso_bytes: int) -> li
     if len(packet) < ip_bytes + _TCP_BYTES:
         return [packet]
     tcp_bytes = (packet[ip_bytes + 12] >> 4) * 4
-    if tcp_bytes < _TCP_BYTES or len(packet) <= ip_bytes + tcp_bytes:
+    headers_bytes = ip_bytes + tcp_bytes
+    if tcp_bytes < _TCP_BYTES or len(packet) <= headers_bytes:
         return [packet]
-    layout = tcp_layout(version, ip_bytes, tcp_bytes)
-    payload = packet[layout.size :]
-    if version == 4:
-        service, _, ident, fragment, _, flow, *tcp_fields = layout.unpack_from(packet)
-        ip_sum = word_sum(service) + word_sum(fragment) + word_sum(flow[:-4])
-        length_offset = layout.size
-        address_bytes = 8
-    else:
-        label, _, hops, flow, *tcp_fields = layout.unpack_from(packet)
-        length_offset = layout.size - _IPV6_BYTES
-        address_bytes = 32
-    sequence, acknowledge, flags, window, _, rest = tcp_fields
-    tcp_sum = (
-        (word_sum(flow[:address_bytes]) + word_sum(flow[-4:]) + _TCP + tcp_bytes)
-        + (word_sum(acknowledge[:4]) + (acknowledge[4] << 8))
-        + (word_sum(window) + word_sum(rest))
+    payload = packet[headers_bytes:]
+    sums = segment_sums(payload, gso_bytes)
+    last = len(sums) - 1
+    # FIN and PSH belong to the last byte, CWR to the first; all between have the same flags
+    second = 1 if last and packet[ip_bytes + _TCP_FLAGS_AT] & _CWR else 0
+    parts = (
+        (sums[:second], gso_bytes, _FIN | _PSH),
+        (sums[second:last], gso_bytes, _FIN | _PSH | _CWR),
+        (sums[last:], len(payload) - last * gso_bytes, _CWR if last else 0),
     )
+    cut = _cut_ipv4 if version == 4 else _cut_ipv6
+    return cut(packet[:headers_bytes], ip_bytes, payload, parts)
+
+
+def _cut_ipv4(headers: bytes, ip_bytes: int, payload: bytes, parts: Iterable[_Part]) -> list[bytes]:
+    layout = varying_layout(4, ip_bytes, len(headers))
+    service, ident, fragment, _, flow, sequence, window, _, rest = layout.unpack(headers)
+    flags = window[5]
+    ip_sum = word_sum(service[:2] + fragment + flow[:-4]) + len(headers)
+    tcp_sum = word_sum(flow[:8] + flow[-4:] + window + rest) + _TCP + len(headers) - ip_bytes
     pack = layout.pack
     packets: list[bytes] = []
-    # FIN and PSH belong to the last byte, CWR to the first
-    segment_flags = flags & ~(_FIN | _PSH)
-    last = (len(payload) - 1) // gso_bytes * gso_bytes
     start = 0
-    for payload_sum in segment_sums(payload, gso_bytes):
-        segment = payload[start : start + gso_bytes]
-        if start == last:
-            segment_flags |= flags & (_FIN | _PSH)
-        checksum = -(tcp_sum + len(segment) + sequence + segment_flags + payload_sum) % MODULUS
-        length = length_offset + len(segment)
-        if version == 4:
-            ip_checksum = -(ip_sum + length + ident) % MODULUS
+    for payload_sums, size, wrong_flags in parts:
+        service = service[:2] + (len(headers) + size).to_bytes(2, "big")
+        window = _without(window, flags, wrong_flags)
+        wanted_ip_sum = ip_sum + size
+        wanted_sum = tcp_sum + size - (flags & wrong_flags)
+        for payload_sum in payload_sums:
+            end = start + size
+            ip_checksum = -(wanted_ip_sum + ident) % MODULUS
+            checksum = -(wanted_sum + sequence + payload_sum) % MODULUS
             header = pack(
-                *(service, length, ident, fragment, ip_checksum, flow, sequence, acknowledge),
-                *(segment_flags, window, checksum, rest),
+                service,
+                ident,
+                fragment,
+                ip_checksum,
+                flow,
+                sequence,
+                window,
+                checksum,
+                rest,
             )
+            packets.append(header + payload[start:end])
             ident = (ident + 1) & 0xFFFF
-        else:
-            header = pack(
-                *(label, length, hops, flow, sequence, acknowledge, segment_flags, window),
-                *(checksum, rest),
-            )
-        packets.append(header + segment)
-        segment_flags &= ~_CWR
-        sequence = (sequence + gso_bytes) & 0xFFFFFFFF
-        start += gso_bytes
+            sequence = (sequence + size) & 0xFFFFFFFF
+            start = end
     return packets
+
+
+def _cut_ipv6(headers: bytes, ip_bytes: int, payload: bytes, parts: Iterable[_Part]) -> list[bytes]:
+    layout = varying_layout(6, ip_bytes, len(headers))
+    service, flow, sequence, window, _, rest = layout.unpack(headers)
+    flags = window[5]
+    tcp_sum = word_sum(flow[:32] + flow[-4:] + window + rest) + _TCP + len(headers) - ip_bytes
+    pack = layout.pack
+    packets: list[bytes] = []
+    start = 0
+    for payload_sums, size, wrong_flags in parts:
+        length = len(headers) - _IPV6_BYTES + size
+        service = service[:4] + length.to_bytes(2, "big") + service[6:]
+        window = _without(window, flags, wrong_flags)
+        wanted_sum = tcp_sum + size - (flags & wrong_flags)
+        for payload_sum in payload_sums:
+            end = start + size
+            checksum = -(wanted_sum + sequence + payload_sum) % MODULUS
+            header = pack(service, flow, sequence, window, checksum, rest)
+            packets.append(header + payload[start:end])
+            sequence = (sequence + size) & 0xFFFFFFFF
+            start = end
+    return packets
+
+
+def _without(window: bytes, flags: int, wrong_flags: int) -> bytes:
+    """TCP's fields from acknowledgement to window with those flags but for some."""
+    return window[:5] + bytes((flags & ~wrong_flags,)) + window[6:]
 
 
 def _split_udp(packet: bytes, version: int, ip_bytes: int, gso_bytes: int) -> list[bytes]:
