@@ -57,6 +57,7 @@ WINDOW_RECORDS: Final = 1024  # must be a power of two; wide enough for two reor
 _NEVER: Final = 0xFFFF  # the turn of slots that no number has been seen for
 
 _HEADER = Struct(">B2sHHLH")  # content type, version, epoch, sequence (6 bytes), length
+_AEAD_START = Struct(">3sQH8s")  # content type and version, epoch and sequence, length, nonce
 
 
 class Record(NamedTuple):
@@ -203,7 +204,8 @@ class RecordOpener:
     ) -> None:
         self.forged = 0
         self.replayed = 0
-        self._head = bytes((content_type,)) + keys.version + keys.epoch.to_bytes(2, "big")
+        self._head = bytes((content_type,)) + keys.version
+        self._first = keys.epoch << SEQUENCE_BITS
         self._mask = window_records - 1
         self._shift = self._mask.bit_length()
         self._seen = array("H", [_NEVER]) * window_records
@@ -229,7 +231,7 @@ class RecordOpener:
     def open_records(self, records: Iterable[bytes]) -> list[bytes]:
         """The payloads of those whole records, each `bytes`, that are good; in order."""
         head = self._head
-        head_type_and_version = head[:3]
+        first = self._first
         seen = self._seen
         highest = self._highest
         mask = self._mask
@@ -241,31 +243,33 @@ class RecordOpener:
         payloads: list[bytes] = []
         append = payloads.append
         last_size = -1
-        length = covered = b""
+        body_bytes = 0
+        covered = b""
         for record in records:
             size = len(record)
             if size != last_size:
                 if not smallest <= size <= RECORD_HEADER_BYTES + LONGEST_RECORD_BODY_BYTES:
                     continue
                 last_size = size
-                length = (size - RECORD_HEADER_BYTES).to_bytes(2, "big")
-                covered = head_type_and_version + (size - smallest).to_bytes(2, "big")
-            if record[:5] != head or record[11:13] != length:
+                body_bytes = size - RECORD_HEADER_BYTES
+                covered = head + (size - smallest).to_bytes(2, "big")
+            type_and_version, number, length, nonce = _AEAD_START.unpack_from(record)
+            number -= first
+            if type_and_version != head or length != body_bytes or number >> SEQUENCE_BITS:
                 continue
-            number = int.from_bytes(record[5:11], "big")
             slot = number & mask
             turn = (number >> shift) % _NEVER
-            if number < highest - mask or seen[slot] == turn:
+            if number <= highest and (number < highest - mask or seen[slot] == turn):
                 self.replayed += 1
                 continue
             payload: bytes | None = None
             if decrypt is not None:
                 try:
-                    payload = decrypt(fixed_iv + record[13:21], record[21:], record[3:11] + covered)
+                    payload = decrypt(fixed_iv + nonce, record[21:], record[3:11] + covered)
                 except InvalidTag:
                     payload = None  # counted below
             elif cbc is not None:
-                payload = cbc.open(record[3:11] + head_type_and_version, record[13:])
+                payload = cbc.open(record[3:11] + head, record[13:])
             if payload is None:
                 self.forged += 1
                 continue
