@@ -9,7 +9,7 @@ Source: RFC 1071.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib import import_module
 
 # From the protocol
@@ -36,15 +36,18 @@ def internet_checksum(data: bytes) -> int:
     return -word_sum(data) % MODULUS
 
 
-def plain_segment_sums(data: bytes, segment_bytes: int) -> list[int]:
-    """The `word_sum` of each segment of `data`, without numpy; the last may be shorter."""
+def plain_segment_sums(data: bytes, segment_bytes: int, skipped_bytes: int = 0) -> list[int]:
+    """The `word_sum` of each segment of `data`, without numpy; the last may be shorter.
+
+    So many bytes at the beginning of each do not count.
+    """
     return [
-        word_sum(data[start : start + segment_bytes])
+        word_sum(data[start + skipped_bytes : start + segment_bytes])
         for start in range(0, len(data), segment_bytes)
     ]
 
 
-def load_numpy_segment_sums() -> Callable[[bytes, int], list[int]] | None:
+def load_numpy_segment_sums() -> Callable[[bytes, int, int], list[int]] | None:
     """A function like `plain_segment_sums` by numpy; None where numpy is not installed.
 
     Its results are congruent to the sums modulo 65535, not reduced.
@@ -57,34 +60,32 @@ def load_numpy_segment_sums() -> Callable[[bytes, int], list[int]] | None:
     octets = numpy.dtype("u1")
     frombuffer, zeros, add = numpy.frombuffer, numpy.zeros, numpy.add.reduce
 
-    def numpy_segment_sums(data: bytes, segment_bytes: int) -> list[int]:
+    def numpy_segment_sums(data: bytes, segment_bytes: int, skipped_bytes: int = 0) -> list[int]:
         count = len(data) // segment_bytes
         rows = frombuffer(data, octets, count * segment_bytes).reshape(count, segment_bytes)
-        if segment_bytes % 2:
-            padded = zeros((count, segment_bytes + 1), octets)
-            padded[:, :segment_bytes] = rows
+        rows = rows[:, skipped_bytes:]
+        size = segment_bytes - skipped_bytes
+        if size % 2:
+            padded = zeros((count, size + 1), octets)
+            padded[:, :size] = rows
             rows = padded
         # 65536 words of 16 bits fit into 32
         sums: list[int] = (add(rows.view(words), 1, wide).astype(wider) << 8).tolist()
         if len(data) % segment_bytes:
-            sums.append(word_sum(data[count * segment_bytes :]))
+            sums.append(word_sum(data[count * segment_bytes + skipped_bytes :]))
         return sums
 
     return numpy_segment_sums
 
 
-def rows_add_up(rows: Sequence[bytes], start: int, wanted_sum: int) -> bool:
-    """Whether the `word_sum` of each row, from `start` on, is this one; rows have one size."""
-    size = len(rows[0]) - start
-    sums = segment_sums(b"".join([row[start:] for row in rows]), size)
-    return {each % MODULUS for each in sums} == {wanted_sum}
-
-
 _numpy_segment_sums = load_numpy_segment_sums()
 
 
-def segment_sums(data: bytes, segment_bytes: int) -> list[int]:
-    """Numbers congruent, modulo 65535, to the `word_sum` of each segment of `data`."""
+def segment_sums(data: bytes, segment_bytes: int, skipped_bytes: int = 0) -> list[int]:
+    """Numbers congruent, modulo 65535, to the `word_sum` of each segment of `data`.
+
+    So many bytes at the beginning of each do not count.
+    """
     if _numpy_segment_sums is None or len(data) < _FEWEST_BYTES_FOR_NUMPY:
-        return plain_segment_sums(data, segment_bytes)
-    return _numpy_segment_sums(data, segment_bytes)
+        return plain_segment_sums(data, segment_bytes, skipped_bytes)
+    return _numpy_segment_sums(data, segment_bytes, skipped_bytes)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from struct import Struct
 
-from anyvpn.packets.checksums import MODULUS, internet_checksum, rows_add_up, word_sum
+from anyvpn.packets.checksums import MODULUS, internet_checksum, segment_sums, word_sum
 from anyvpn.packets.tcp_layout import tcp_layout
 
 # From the protocol
@@ -290,4 +290,5 @@ class _Run:
                 return False
             alike = packets[:-1]
         wanted_sum = -self._pseudo_sum(size - ip_bytes) % MODULUS
-        return rows_add_up(alike, ip_bytes, wanted_sum)
+        sums = segment_sums(b"".join(alike), size, ip_bytes)
+        return {each % MODULUS for each in sums} == {wanted_sum}
