@@ -27,17 +27,18 @@ _read_out = lib.BIO_read
 class OpenSSLCalls:
     """Those of one connection between two buffers in memory."""
 
-    __slots__ = ("_tls",)
+    __slots__ = ("_going", "_ssl", "_tls")
 
     def __init__(self, tls: SSL.Connection) -> None:
         self._tls = tls
+        self._ssl, self._going = tls._ssl, tls._from_ssl
 
     def read_records(self, most: int, chunks: list[bytes]) -> bool:
         """Add what is in so many records, each by itself; gives whether as many had any data.
 
         Raises: SSL.Error: the connection is over; chunks before that are there.
         """
-        ssl = self._tls._ssl
+        ssl = self._ssl
         for _ in range(most):
             size = _read(ssl, _buffer, LONGEST_RECORD_BYTES)
             if size <= 0:
@@ -49,16 +50,15 @@ class OpenSSLCalls:
 
     def write_record(self, data: bytes) -> int:
         """Encrypt the beginning of it in one record; gives how much that is. Raises: SSL.Error."""
-        ssl = self._tls._ssl
-        size: int = _write(ssl, data, len(data))
+        size: int = _write(self._ssl, data, len(data))
         if size <= 0:
-            self._tls._raise_ssl_error(ssl, size)
+            self._tls._raise_ssl_error(self._ssl, size)
         return size
 
     def take(self) -> bytes:
         """All that the peer is to be sent."""
         chunks: list[bytes] = []
-        going = self._tls._from_ssl
+        going = self._going
         while (size := _read_out(going, _buffer, _BUFFER_BYTES)) > 0:
             chunks.append(_octets[:size])
             if size < _BUFFER_BYTES:
