@@ -52,6 +52,9 @@ RECEIVE_BYTES_PER_WAKE = 512 << 10
 """A wake that finds more leaves the rest to the next one, so that the reactor goes on."""
 _MOST_REMEMBERED = 4096
 
+DATAGRAMS_ALONE = 4096
+"""After so many that had to go alone a burst is tried again: the path may be wider by then."""
+
 _WILDCARDS = ("", "0.0.0.0", "::")  # noqa: S104 - recognised, not bound
 _NO_ROOM = (errno.EAGAIN, errno.ENOBUFS)
 _BUFFER_OPTIONS = (
@@ -172,7 +175,7 @@ class _DatagramSocket:
         self._reader = reader
         self._is_ipv6 = opened.family == socket.AF_INET6
         self._segmentation = True
-        self._longest_segment: dict[SocketAddress, int] = {}
+        self._narrow_paths: dict[SocketAddress, _NarrowPath] = {}
         self._paths: dict[Origin, PeerPath] = {}
 
     def fileno(self) -> int:
@@ -268,7 +271,8 @@ class _DatagramSocket:
         size = len(datagrams[start])
         if not self._segmentation or not size:
             return start + 1
-        if size > self._longest_segment.get(address, size):
+        narrow = self._narrow_paths.get(address)
+        if narrow is not None and size > narrow.longest_bytes and not narrow.may_be_over():
             return start + 1
         most = min(_MOST_SEGMENTS, _MOST_SEGMENTED_BYTES // size)
         limit = min(len(datagrams), start + most)
@@ -300,9 +304,9 @@ class _DatagramSocket:
             return True
         if error.errno in (errno.EINVAL, errno.EMSGSIZE):
             # Only whole datagrams may be fragmented, and these are longer than the path's MTU
-            if len(self._longest_segment) >= _MOST_REMEMBERED:
-                self._longest_segment.clear()
-            self._longest_segment[address] = size - 1
+            if len(self._narrow_paths) >= _MOST_REMEMBERED:
+                self._narrow_paths.clear()
+            self._narrow_paths[address] = _NarrowPath(size - 1)
             return True
         return False
 
@@ -316,6 +320,21 @@ class _DatagramSocket:
         packed = socket.inet_pton(socket.AF_INET6, path.local_address)
         interface = path.address[3] if len(path.address) == 4 else 0
         return [(socket.IPPROTO_IPV6, _IPV6_PKTINFO, packed + interface.to_bytes(4, sys.byteorder))]
+
+
+class _NarrowPath:
+    """A path on which longer datagrams than these went in no burst, some time ago."""
+
+    __slots__ = ("_left", "longest_bytes")
+
+    def __init__(self, longest_bytes: int) -> None:
+        self.longest_bytes = longest_bytes
+        self._left = DATAGRAMS_ALONE
+
+    def may_be_over(self) -> bool:
+        """Whether so many went alone that a burst is worth a trial."""
+        self._left -= 1
+        return self._left < 0
 
 
 class _Kind(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Mapping
+from json import loads
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ ROUTE = "10.90.0.0/16"
 MEGABYTES, FEW_MEGABYTES = 60, 10
 FLOWING_BYTES = 10**6
 PINGS, PING_INTERVAL_S, QUICK_PINGS = 20, 0.03, 150
+BURST_BYTES = 2000
 IDLE_S, MOST_IDLE_SHARE = 0.5, 0.2
 STOP_TIME_S = 8.0
 CLOCK_TICKS = 100
@@ -77,6 +79,20 @@ def assert_idle(site: Site) -> None:
     before_s = used_s()
     time.sleep(IDLE_S)
     assert used_s() - before_s < MOST_IDLE_SHARE * IDLE_S
+
+
+def assert_sends_bursts(site: Site, client: TunnelClient) -> None:
+    """What the kernel counts as one on the way out are many datagrams."""
+
+    def sent() -> tuple[int, int]:
+        shown = site.gateway.namespace.run("ip", "-json", "-stats", "link", "show", "dev", "wan")
+        statistics = loads(shown)[0]["stats64"]["tx"]
+        return statistics["bytes"], statistics["packets"]
+
+    before = sent()
+    assert_carries(site, client)
+    now = sent()
+    assert (now[0] - before[0]) / (now[1] - before[1]) > BURST_BYTES
 
 
 class StoppedClientTests:
@@ -158,7 +174,8 @@ class PathTests:
             assert_undisturbed(site, client)
         finally:
             site.gateway.namespace.run("ip", "route", "del", *route)
-        assert_undisturbed(site, client)
+        assert_carries(site, client)
+        assert_sends_bursts(site, client)
         assert site.gateway.program.output(since) == ""
 
 

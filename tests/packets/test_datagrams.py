@@ -13,7 +13,7 @@ from twisted.logger import capturedLogs
 
 from anyvpn.model.channels import PeerPath
 from anyvpn.packets import datagrams as module
-from anyvpn.packets.datagrams import RECEIVE_BYTES_PER_WAKE, DatagramSockets
+from anyvpn.packets.datagrams import DATAGRAMS_ALONE, RECEIVE_BYTES_PER_WAKE, DatagramSockets
 
 
 class ReaderList:
@@ -228,13 +228,13 @@ class RefusingSocket:
 
     def __init__(self, opened: socket.socket, burst: int = 0, single: int = 0) -> None:
         self._opened = opened
-        self._burst, self._single = burst, single
+        self.refuses_bursts, self._single = burst, single
         self.bursts = 0
 
     def sendmsg(self, *arguments: object) -> int:
         self.bursts += 1
-        if self._burst:
-            raise OSError(self._burst, "refused")
+        if self.refuses_bursts:
+            raise OSError(self.refuses_bursts, "refused")
         return self._opened.sendmsg(*arguments)
 
     def sendto(self, *arguments: object) -> int:
@@ -268,6 +268,19 @@ class RefusedBurstTests(DatagramSocketsCase):
         self.sockets.send(path, [bytes(1400)] * 5)
         self.sockets.send(path, [bytes(1300)] * 5)
         self.assertEqual(self.refusing.bursts, 2)
+
+    def test_bursts_are_tried_again_later(self) -> None:
+        _, path = self.refuse(errno.EMSGSIZE)
+        for _ in range(DATAGRAMS_ALONE // 5):
+            self.sockets.send(path, [bytes(1400)] * 5)
+            self.assertEqual(self.refusing.bursts, 1)
+        for _ in range(10):
+            self.sockets.send(path, [bytes(1400)] * 5)
+        self.assertEqual(self.refusing.bursts, 2)
+        self.refusing.refuses_bursts = 0
+        for _ in range(DATAGRAMS_ALONE // 5 + 10):
+            self.sockets.send(path, [bytes(1400)] * 5)
+        self.assertGreater(self.refusing.bursts, 10)
 
     def test_what_icmp_says_of_one_peer_keeps_nobody_from_being_read(self) -> None:
         peer = self.peer("127.0.0.1", self.listen("127.0.0.1"))

@@ -190,6 +190,7 @@ struct channel { /* DTLS */
     bool is_spent;   /* no sequence number is left */
     records records;
     size_t longest_segment; /* 0: bursts of any size have passed */
+    unsigned alone;         /* datagrams that were longer, since then */
     channel *next_of_host, *previous_of_host, *next, *previous; /* rings */
 };
 

@@ -36,6 +36,7 @@ enum { ANCILLARY_BYTES = 128 };
 
 /* Ours: a wake that finds more leaves the rest to the next one */
 enum { FRAMES_PER_WAKE = 16, BYTES_PER_WAKE = 512 << 10 };
+enum { DATAGRAMS_ALONE = 4096 }; /* the same as in datagrams.py */
 enum { DATAGRAMS_PER_CALL = 32, CALLS_PER_WAKE = 4, EVENTS_PER_WAKE = 32 };
 
 /* Ours: at a high rate a thread lets packets gather for a moment, which makes batches of them; at
@@ -149,9 +150,15 @@ static void count_burst(const burst *burst, size_t lost) {
     }
 }
 
-/* Datagram by datagram, where the kernel takes no bursts; gives how many were lost. */
+/* Datagram by datagram, where the kernel takes no bursts; gives how many were lost. After many of
+ * them bursts are tried again: the path may be wider by then. */
 static size_t send_singly(int descriptor, const burst *burst) {
+    channel *channel = burst->channel;
     size_t lost = 0;
+    if (__atomic_add_fetch(&channel->alone, burst->datagrams, __ATOMIC_RELAXED) > DATAGRAMS_ALONE) {
+        __atomic_store_n(&channel->alone, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&channel->longest_segment, 0, __ATOMIC_RELAXED);
+    }
     for (size_t at = 0; at < burst->size; at += burst->segment) {
         size_t size = burst->size - at < burst->segment ? burst->size - at : burst->segment;
         message message;
