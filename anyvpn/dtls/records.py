@@ -21,7 +21,7 @@ from anyvpn.model.channels import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = [
     "ALERT",
@@ -228,8 +228,21 @@ class RecordOpener:
         opened = self.open_records((bytes(record),))
         return opened[0] if opened else None
 
-    def open_records(self, records: Iterable[bytes]) -> list[bytes]:
+    def open_records(self, records: Sequence[bytes]) -> list[bytes]:
         """The payloads of those whole records, each `bytes`, that are good; in order."""
+        payloads: list[bytes] = []
+        place = 0
+        while place < len(records):
+            opened, place = self.open_leading(records, place)
+            payloads += opened
+            place += 1  # what is none of its records is passed over
+        return payloads
+
+    def open_leading(self, records: Sequence[bytes], start: int) -> tuple[list[bytes], int]:
+        """The payloads of good records from `start` on, and where the first is that is foreign.
+
+        Foreign is whatever is not one whole record of this content type and epoch.
+        """
         head = self._head
         first = self._first
         seen = self._seen
@@ -245,18 +258,22 @@ class RecordOpener:
         last_size = -1
         body_bytes = 0
         covered = b""
-        for record in records:
+        end = len(records)
+        for place in range(start, end):
+            record = records[place]
             size = len(record)
             if size != last_size:
                 if not smallest <= size <= RECORD_HEADER_BYTES + LONGEST_RECORD_BODY_BYTES:
-                    continue
+                    end = place
+                    break
                 last_size = size
                 body_bytes = size - RECORD_HEADER_BYTES
                 covered = head + (size - smallest).to_bytes(2, "big")
             type_and_version, number, length, nonce = _AEAD_START.unpack_from(record)
             number -= first
             if type_and_version != head or length != body_bytes or number >> SEQUENCE_BITS:
-                continue
+                end = place
+                break
             slot = number & mask
             turn = (number >> shift) % _NEVER
             if number <= highest and (number < highest - mask or seen[slot] == turn):
@@ -278,4 +295,4 @@ class RecordOpener:
                 highest = number
             append(payload)
         self._highest = highest
-        return payloads
+        return payloads, end

@@ -106,21 +106,6 @@ class LiveDTLSChannel(_Times):
             size >= 0 and datagram[:5] == self.head and datagram[11:13] == size.to_bytes(2, "big")
         )
 
-    def end_of_records(self, datagrams: Sequence[bytes], start: int) -> int:
-        """Where the first datagram from `start` on is that holds anything else."""
-        head = self.head
-        last_size = -1
-        length = b""
-        for place in range(start, len(datagrams)):
-            datagram = datagrams[place]
-            size = len(datagram)
-            if size != last_size:
-                last_size = size
-                length = max(0, size - RECORD_HEADER_BYTES).to_bytes(2, "big")
-            if datagram[11:13] != length or not datagram.startswith(head):
-                return place
-        return len(datagrams)
-
     def send_data(self, packets: Sequence[bytes], now_s: float) -> int:
         """Send packets; gives the number that was dropped."""
         self.sent_at_s = now_s

@@ -28,7 +28,7 @@ from anyvpn.packets.offload import merge_segments, split_super_packets
 from anyvpn.packets.peers import Peers
 from anyvpn.packets.routing import Routes
 from anyvpn.packets.tunnels import Tunnel
-from anyvpn.wire.cstp import LONGEST_SENT_BYTES, PacketKind
+from anyvpn.wire.cstp import LONGEST_SENT_BYTES, PacketKind, data_and_others
 from anyvpn.wire.dtls_payload import split_payloads
 
 log = Logger()
@@ -39,7 +39,6 @@ READS_PER_WAKE = 4
 """A wake that finds more leaves the rest to the next one, so that the reactor goes on."""
 BYTES_PER_WAKE = 512 << 10
 
-_DATA = int(PacketKind.DATA)
 _DPD_REQUEST = int(PacketKind.DPD_REQUEST)
 _DPD_RESPONSE = int(PacketKind.DPD_RESPONSE)
 _KEEPALIVE = int(PacketKind.KEEPALIVE)
@@ -221,9 +220,11 @@ class PythonPacketEngine:
         start = 0
         while start < len(datagrams):
             channel = self._peers.find(path)
-            end = start if channel is None else channel.end_of_records(datagrams, start)
+            end = start
+            if channel is not None:
+                payloads, end = channel.opener.open_leading(datagrams, start)
             if channel is not None and end > start:
-                self._open_records(channel, datagrams[start:end], now_s)
+                self._records_opened(channel, payloads, end - start, now_s)
                 start = end
             else:
                 self._other_datagram(path, datagrams[start], now_s)
@@ -260,10 +261,15 @@ class PythonPacketEngine:
     def _open_records(
         self, channel: LiveDTLSChannel, records: Sequence[bytes], now_s: float
     ) -> None:
-        payloads = channel.opener.open_records(records)
+        self._records_opened(channel, channel.opener.open_records(records), len(records), now_s)
+
+    def _records_opened(
+        self, channel: LiveDTLSChannel, payloads: list[bytes], record_count: int, now_s: float
+    ) -> None:
+        """So many records were given to the opener, and these payloads came of them."""
         tunnel = self._tunnels.get(channel.tunnel_id)
         if tunnel is not None:
-            tunnel.dropped_malformed += len(records) - len(payloads)
+            tunnel.dropped_malformed += record_count - len(payloads)
             if payloads:
                 self._payloads_received(channel, payloads, now_s)
 
@@ -281,7 +287,7 @@ class PythonPacketEngine:
         else:
             frames = [(payload[0], payload[1:]) for payload in payloads if payload]
             malformed = len(payloads) - len(frames)
-            packets, others = _sorted_out(tunnel.expand(frames, channel.expander))
+            packets, others = data_and_others(tunnel.expand(frames, channel.expander))
         tunnel.dropped_malformed += malformed
         self._packets_received(tunnel, ChannelName.DTLS, packets, others, now_s)
 
@@ -299,7 +305,7 @@ class PythonPacketEngine:
             channel.received_at_s = now_s
             if channel.expander is not None:
                 frames = tunnel.expand(frames, channel.expander)
-            packets, others = _sorted_out(frames)
+            packets, others = data_and_others(frames)
             self._packets_received(tunnel, ChannelName.CSTP, packets, others, now_s)
 
     def _cstp_writable(self, tunnel: Tunnel, channel: LiveCSTPChannel) -> None:
@@ -384,13 +390,3 @@ class PythonPacketEngine:
 
 def _channel(tunnel: Tunnel, name: ChannelName) -> LiveDTLSChannel | LiveCSTPChannel | None:
     return tunnel.dtls if name is ChannelName.DTLS else tunnel.cstp
-
-
-def _sorted_out(
-    frames: Sequence[tuple[int, bytes]],
-) -> tuple[list[bytes], list[tuple[int, bytes]]]:
-    """Data packets, and the other frames with their kinds."""
-    packets = [payload for kind, payload in frames if kind == _DATA]
-    if len(packets) == len(frames):
-        return packets, []
-    return packets, [frame for frame in frames if frame[0] != _DATA]

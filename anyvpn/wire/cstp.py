@@ -44,6 +44,9 @@ class PacketKind(IntEnum):
     TERMINATE = 9
 
 
+_DATA: Final = int(PacketKind.DATA)
+
+
 class _DataHeaders(dict[int, bytes]):
     """Length to header, each made once: flows repeat the same few lengths."""
 
@@ -136,6 +139,16 @@ class FrameReader:
             self._rest.clear()
             raise MalformedPacket("not a CSTP frame")
         return HEADER_BYTES + length
+
+
+def data_and_others(
+    frames: Sequence[tuple[int, bytes]],
+) -> tuple[list[bytes], list[tuple[int, bytes]]]:
+    """Data packets, and the other frames with their kinds."""
+    packets = [payload for kind, payload in frames if kind == _DATA]
+    if len(packets) == len(frames):
+        return packets, []
+    return packets, [frame for frame in frames if frame[0] != _DATA]
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,17 @@ class HostileRecordTests:
         assert opener.open_records(others) == []
         assert (opener.forged, opener.replayed) == (0, 0)
 
+    def test_it_stops_at_what_is_foreign_and_goes_on_behind_it(self) -> None:
+        sealer, opener = sealer_and_opener()
+        alert = bytes((ALERT,)) + sealer.seal(b"0")[1:]
+        for foreign in (alert, sealer.seal(b"0") + b"more", sealer.seal(b"0")[:20], b""):
+            first, damaged, second, third = (sealer.seal(each) for each in (b"1", b"x", b"2", b"3"))
+            forged = damaged[:-1] + bytes((damaged[-1] ^ 1,))
+            records = [first, forged, second, foreign, third]
+            assert opener.open_leading(records, 0) == ([b"1", b"2"], 3)
+            assert opener.open_leading(records, 3) == ([], 3)
+            assert opener.open_leading(records, 4) == ([b"3"], 5)
+
     def test_two_sessions_do_not_open_each_other(self) -> None:
         ours, _ = make_keys(GCM)
         strange = replace(ours, write=DirectionKeys(bytes(32), bytes(4)))

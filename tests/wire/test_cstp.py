@@ -13,6 +13,7 @@ from anyvpn.wire.cstp import (
     FrameReader,
     Goodbye,
     PacketKind,
+    data_and_others,
     frame_data,
     frame_packet,
     read_goodbye,
@@ -142,6 +143,14 @@ class FrameReaderTests:
     def test_captured_records_are_read_in_one_piece_too(self) -> None:
         records = [record for case in CASES for _, record in read_tunnel(case).frames]
         assert len(FrameReader().receive(b"".join(records))) == len(records) > 40
+
+
+class DataAndOthersTests:
+    def test_data_is_told_from_other_kinds_in_order(self) -> None:
+        frames = [(0, b"a"), (3, b"probe"), (0, b"b"), (9, b""), (0, b"")]
+        assert data_and_others(frames) == ([b"a", b"b", b""], [(3, b"probe"), (9, b"")])
+        assert data_and_others(frames[:1]) == ([b"a"], [])
+        assert data_and_others(()) == ([], [])
 
 
 class GoodbyeTests:
