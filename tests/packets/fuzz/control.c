@@ -2,6 +2,8 @@
 
 #include "scene.h"
 
+enum { ACTIONS = 18 };
+
 static uint8_t room[LONGEST_FRAME];
 
 /* What a client has sent, with its length as long as a byte can say, or as a frame. */
@@ -67,6 +69,35 @@ static void change_keys(scene *scene, tunnel *tunnel, bool writes) {
         stream_go_on(scene->turn, tls, NULL, 0);
 }
 
+/* As when a stream goes back to Python, with a goodbye. */
+static void give_back(scene *scene, tunnel *tunnel) {
+    if (tunnel->tls == NULL)
+        return;
+    uint8_t *at = tunnel->tls->is_lost ? NULL : stream_reserve(tunnel->tls, 2);
+    if (at != NULL) {
+        put16(at, 1 << 8);
+        stream_commit(tunnel->tls, TLS_ALERT, 2);
+    }
+    if (stream_release(tunnel->tls) >= 0)
+        abort(); /* there are no descriptors here */
+    engine_set_tls(scene->engine, tunnel, NULL);
+    tunnel->has_cstp = false;
+}
+
+/* A record that was handed up as nobody's, and comes back. */
+static void come_late(scene *scene, tunnel *tunnel, input *input) {
+    uint8_t number = (uint8_t)tunnel->identifier;
+    struct input packet = packet_of(input, number, false);
+    scene->turn->now += 0.01;
+    size_t size = scene_record(scene, number, (uint64_t)(scene->turn->now * 100), room, &packet);
+    peer_path path = scene_path(number);
+    uint8_t *part = malloc(size); /* so that one byte too many is seen */
+    memcpy(part, room, size);
+    peers_receive_late(scene->turn, &path, part, size - (take_byte(input) & 1));
+    turn_flush(scene->turn);
+    free(part);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     input input = {data, size};
     scene scene;
@@ -75,12 +106,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         uint8_t what = take_byte(&input), how = take_byte(&input);
         uint8_t number = 1 + (how >> 5) % CLIENTS;
         tunnel *tunnel = engine_tunnel(scene.engine, number);
-        if (tunnel == NULL && what % 16)
+        if (tunnel == NULL && what % ACTIONS)
             continue;
         struct input packet;
         slice slice;
         segments one;
-        switch (what % 16) {
+        switch (what % ACTIONS) {
         case 0:
             scene_attach(&scene, number);
             if (how & 1)
@@ -141,6 +172,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         case 15:
             scene_drain_events(&scene);
             tunnel->asked_reactor = false;
+            break;
+        case 16:
+            give_back(&scene, tunnel);
+            break;
+        case 17:
+            come_late(&scene, tunnel, &input);
             break;
         }
         turn_flush(scene.turn);
