@@ -1,11 +1,13 @@
-/* What happens when there is no memory: every allocation of a scenario fails once, alone or with
+/* What happens when there is no memory: every allocation of two scenarios fails once, alone or with
  * all that follow. What it was for may be missing then; nothing else is, and nothing is left.
  *
  * The linker leads all calls of the engine here (--wrap), libcrypto is told. tools/check-engine
  * builds and runs it, with AddressSanitizer, which tells of leaks, too.
  */
 
+#include <errno.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include <openssl/crypto.h>
 
@@ -19,9 +21,11 @@ static long left; /* allocations until one fails */
 static bool is_armed, lasts;
 
 static bool fails(void) {
-    if (!is_armed || left == 0)
-        return is_armed && lasts;
-    return --left == 0;
+    bool is_over = left == 0;
+    if (!is_armed || (!is_over && --left) || (is_over && !lasts))
+        return false;
+    errno = ENOMEM;
+    return true;
 }
 
 void *__wrap_malloc(size_t size) { return fails() ? NULL : __real_malloc(size); }
@@ -43,7 +47,7 @@ static void libcryptos_free(void *old, const char *file, int line) {
     free(old);
 }
 
-/* --- the scenario --------------------------------------------------------------------------- */
+/* --- packets -------------------------------------------------------------------------------- */
 
 enum { TUNNELS = 14, NATIVE = 7, FOREIGN = 9, TLS13 = 10, TLS12 = 11, FILTERED = 12, LATE = 200 };
 
@@ -202,7 +206,7 @@ static void check_that_it_goes_on(scene *scene) {
         abort();
 }
 
-static void run_scenario(void) {
+static void run_packets(void) {
     scene scene;
     is_armed = true;
     if (scene_open(&scene, 10)) {
@@ -217,18 +221,57 @@ static void run_scenario(void) {
     is_armed = false;
 }
 
-int main(void) {
-    if (!CRYPTO_set_mem_functions(libcryptos_malloc, libcryptos_realloc, libcryptos_free))
-        return 1;
-    run_scenario(); /* libcrypto loads what it loads once */
+/* Threads start or do not; either way they end, and no descriptor is left. */
+static void run_threads(void) {
+    enum { QUEUES = 3 };
+    int devices[QUEUES], kernels[QUEUES], before = dup(0);
+    for (int at = 0; at < QUEUES; at++) {
+        int pair[2];
+        if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, pair) < 0)
+            abort();
+        devices[at] = pair[0];
+        kernels[at] = pair[1];
+    }
+    engine *engine = engine_new(true, 0);
+    is_armed = true;
+    loop *loop = loop_start(engine, devices, QUEUES);
+    is_armed = false;
+    if (loop != NULL)
+        loop_stop(loop);
+    else if (errno != ENOMEM)
+        abort();
+    engine_free(engine);
+    for (int at = 0; at < QUEUES; at++) {
+        close(devices[at]);
+        close(kernels[at]);
+    }
+    close(before);
+    int after = dup(0);
+    if (after != before)
+        abort();
+    close(after);
+}
+
+static void fail_each(const char *what, void (*run)(void)) {
+    left = 0;
+    lasts = false;
+    run(); /* libcrypto loads what it loads once */
     for (int round = 0; round < 2; round++) {
-        lasts = round;
         long number = 0;
         do {
             left = ++number;
-            run_scenario();
+            lasts = round;
+            run();
         } while (left == 0);
-        printf("%ld allocations failed, each %s\n", number - 1, lasts ? "with all that followed" : "alone");
+        printf("%s: %ld allocations failed, each %s\n", what, number - 1,
+               lasts ? "with all that followed" : "alone");
     }
+}
+
+int main(void) {
+    if (!CRYPTO_set_mem_functions(libcryptos_malloc, libcryptos_realloc, libcryptos_free))
+        return 1;
+    fail_each("packets", run_packets);
+    fail_each("threads", run_threads);
     return 0;
 }
