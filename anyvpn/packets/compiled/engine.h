@@ -221,12 +221,14 @@ bool peers_receive_late(turn *turn, const peer_path *path, uint8_t *datagram, si
 enum { TLS_HEADER_BYTES = 5, FRAME_HEADER_BYTES = 8, LONGEST_CONTROL = 16376 };
 enum { STREAM_OVERHEAD = TLS_HEADER_BYTES + NONCE_BYTES + FRAME_HEADER_BYTES + 1 + TAG_BYTES };
 enum { STREAM_ROOM = 65536 }; /* a whole record and its header fit well */
+enum { LONGEST_REASON = 80 };
 
 typedef struct buffer {
     uint8_t *bytes;
     size_t size, capacity;
 } buffer;
 
+typedef struct event event;
 typedef struct stream stream;
 struct stream {
     tunnel *tunnel;
@@ -237,6 +239,7 @@ struct stream {
     bool is_tls13, has_explicit_nonce;
     bool is_congested;   /* the socket takes nothing now */
     atomic_bool is_lost; /* the reactor knows, and will take it away */
+    event *loss;         /* what tells it then, with room for the longest reason */
     bool waits_for_keys; /* the reactor looks at a message of the handshake's kind */
     bool is_in_turn;     /* a turn will send what is unsent */
     aead seal, open;
@@ -483,7 +486,6 @@ enum event_type {
     EVENT_OLD_KEYS,    /* enough was sealed under the keys of the stream */
 };
 
-typedef struct event event;
 struct event {
     event *next;
     enum event_type type;
@@ -513,6 +515,10 @@ void events_clear(events *events);
  * memory apart, for what comes once: a loss, new keys, packets that wait. */
 bool events_tell(events *events, enum event_type type, tunnel *tunnel, enum channel_name name,
                  uint16_t kind, const peer_path *path, const uint8_t *bytes, size_t size);
+/* By an event that was made before, where memory may not be had later. */
+event *event_new(size_t size); /* NULL: no memory */
+bool events_tell_by(events *events, event *made, enum event_type type, tunnel *tunnel, enum channel_name name,
+                    uint16_t kind, const peer_path *path, const uint8_t *bytes, size_t size);
 event *events_take(events *events); /* all of them; the caller frees each */
 void events_return(events *events, event *first); /* those that could not be heard, before all others */
 

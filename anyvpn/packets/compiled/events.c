@@ -75,12 +75,21 @@ static bool take_room(events *events, enum event_type type, tunnel *tunnel, cons
     return true;
 }
 
+event *event_new(size_t size) {
+    event *made = malloc(sizeof *made + size);
+    if (made != NULL)
+        memset(made, 0, sizeof *made);
+    return made;
+}
+
 bool events_tell(events *events, enum event_type type, tunnel *tunnel, enum channel_name name,
                  uint16_t kind, const peer_path *path, const uint8_t *bytes, size_t size) {
-    size_t room = sizeof(event) + size;
-    event *made = malloc(room);
+    return events_tell_by(events, event_new(size), type, tunnel, name, kind, path, bytes, size);
+}
+
+bool events_tell_by(events *events, event *made, enum event_type type, tunnel *tunnel, enum channel_name name,
+                    uint16_t kind, const peer_path *path, const uint8_t *bytes, size_t size) {
     if (made != NULL) {
-        memset(made, 0, sizeof *made);
         made->type = type;
         made->tunnel = tunnel == NULL ? 0 : tunnel->identifier;
         made->name = name;
@@ -92,7 +101,7 @@ bool events_tell(events *events, enum event_type type, tunnel *tunnel, enum chan
             memcpy(made->bytes, bytes, size);
     }
     pthread_mutex_lock(&events->lock);
-    bool fits = made != NULL && take_room(events, type, tunnel, path, room);
+    bool fits = made != NULL && take_room(events, type, tunnel, path, sizeof *made + size);
     bool is_first = events->first == NULL;
     if (fits) {
         if (is_first)

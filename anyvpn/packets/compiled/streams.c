@@ -36,6 +36,10 @@ enum { SEQUENCES_PER_KEY = 1 << 23 }; /* AES-GCM: 2^24.5 records, RFC 8446, sect
 
 stream *stream_new(bool is_tls13, enum cipher cipher, uint64_t write_sequence, uint64_t read_sequence) {
     stream *made = calloc(1, sizeof *made);
+    if (made != NULL && (made->loss = event_new(LONGEST_REASON)) == NULL) {
+        free(made);
+        return NULL;
+    }
     if (made != NULL) {
         made->descriptor = made->watcher = -1;
         made->is_tls13 = is_tls13;
@@ -67,6 +71,7 @@ void stream_free(stream *stream) {
     free(stream->record.bytes);
     free(stream->frame.bytes);
     free(stream->unsent.bytes);
+    free(stream->loss);
     OPENSSL_cleanse(stream, sizeof *stream);
     free(stream);
 }
@@ -260,7 +265,10 @@ static bool tell(turn *turn, stream *stream, enum event_type type, const uint8_t
 static void lose(turn *turn, stream *stream, const char *why) {
     if (atomic_exchange(&stream->is_lost, true)) /* another thread may find it at the same moment */
         return;
-    tell(turn, stream, EVENT_LOST_STREAM, (const uint8_t *)why, strlen(why));
+    event *loss = stream->loss;
+    stream->loss = NULL;
+    events_tell_by(&turn->engine->events, loss, EVENT_LOST_STREAM, stream->tunnel, CSTP, stream->number, NULL,
+                   (const uint8_t *)why, strnlen(why, LONGEST_REASON));
 }
 
 void stream_lose(turn *turn, stream *stream, const char *why) {

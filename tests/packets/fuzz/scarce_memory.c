@@ -196,6 +196,27 @@ static void take_away(scene *scene) {
     move_packets(scene);
 }
 
+/* Whatever is missing, the reactor hears that a stream is lost. */
+static void check_that_losses_are_told(scene *scene) {
+    bool is_lost[2] = {false, false};
+    for (uint8_t number = TLS13; number <= TLS12; number++) {
+        tunnel *tunnel = engine_tunnel(scene->engine, number);
+        if (tunnel != NULL && tunnel->tls != NULL && !tunnel->tls->is_lost) {
+            stream_lose(scene->turn, tunnel->tls, "it is to be told");
+            is_lost[number - TLS13] = true;
+        }
+    }
+    is_armed = false;
+    event *first = events_take(&scene->engine->events);
+    for (event *each = first; each != NULL; each = each->next)
+        if (each->type == EVENT_LOST_STREAM)
+            is_lost[each->tunnel - TLS13] = false;
+    if (first != NULL)
+        events_return(&scene->engine->events, first);
+    if (is_lost[0] || is_lost[1])
+        abort();
+}
+
 /* An engine that lacks something serves whoever comes next. */
 static void check_that_it_goes_on(scene *scene) {
     scene_attach(scene, LATE);
@@ -213,7 +234,7 @@ static void run_packets(void) {
         set_up(&scene);
         move_packets(&scene);
         take_away(&scene);
-        is_armed = false;
+        check_that_losses_are_told(&scene);
         check_that_it_goes_on(&scene);
         scene_drain_events(&scene);
         scene_close(&scene);
