@@ -260,6 +260,9 @@ class ICSTPStream(Interface):
         Fewer than all: the connection is congested, the rest was not taken.
         """
 
+    def write_last(frame: bytes) -> None:
+        """Send one more frame before the owner closes it, congested or not."""
+
     def abort(reason: str) -> None:
         """End the connection at once: the peer broke the rules, `reason` says which."""
 

@@ -15,6 +15,7 @@ from anyvpn.wire.cstp import FrameReader, PacketKind, frame_data, frame_packet
 _DATA = int(PacketKind.DATA)
 _COMPRESSED = int(PacketKind.COMPRESSED)
 _DPD_REQUEST = int(PacketKind.DPD_REQUEST)
+_DISCONNECT = int(PacketKind.DISCONNECT)
 
 
 class DatagramSender(Protocol):
@@ -167,6 +168,9 @@ class LiveCSTPChannel(_Times):
         """Send one packet that is not data, as soon as the stream takes it."""
         if kind == _DPD_REQUEST:
             self.probed(now_s)
+        if kind == _DISCONNECT:  # nobody will be there to send it later
+            self.stream.write_last(frame_packet(kind, payload))
+            return
         if len(self._waiting_frames) < self.MOST_WAITING_CONTROLS:
             self._waiting_frames.append(frame_packet(kind, payload))
         self.send_waiting_frames(now_s)

@@ -34,6 +34,10 @@ class MemoryCSTPStream:
         self.frames += taken
         return len(taken)
 
+    def write_last(self, frame: bytes) -> None:
+        """Keep a frame for which there is always room."""
+        self.frames.append(frame)
+
     def abort(self, reason: str) -> None:
         """Remember why; nothing comes or goes any more."""
         self.aborted = reason

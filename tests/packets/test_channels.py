@@ -68,6 +68,13 @@ class LiveCSTPChannelTests(TestCase):
         self.assertEqual([kind for kind, _ in frames], [COMPRESSED] * 5)
         self.assertEqual([expanding.expand(payload) for _, payload in frames], packets)
 
+    def test_a_goodbye_waits_for_nothing(self) -> None:
+        stream = MemoryCSTPStream(capacity=0)
+        channel = LiveCSTPChannel(stream, 10.0)
+        channel.send_control(DPD_REQUEST, b"", 11.0)
+        channel.send_control(PacketKind.DISCONNECT, b"", 12.0)
+        self.assertEqual(frames_in(stream), [(PacketKind.DISCONNECT, b"")])
+
 
 class LiveDTLSChannelTests(TestCase):
     def setUp(self) -> None:

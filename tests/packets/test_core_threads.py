@@ -12,7 +12,7 @@ from anyvpn.packets.core_rules import core_rules
 from anyvpn.packets.tls_keys import key_update
 from anyvpn.testing.filter_packets import udp_packet
 from anyvpn.testing.inner_packets import ANYWHERE, ipv4_packet
-from anyvpn.wire.cstp import PacketKind, frame_data
+from anyvpn.wire.cstp import PacketKind, frame_data, frame_packet
 from tests.packets.core_threads import (
     APPLICATION_DATA,
     HANDSHAKE_TYPE,
@@ -162,6 +162,17 @@ class StreamTests(TestCase):
         carried = counters[2] + 64  # some wait, and go when there is room
         for _ in range(carried):
             self.assertEqual(slow.receive()[1], frame_data([incoming(bytes(1300))])[0])
+
+    def test_a_goodbye_has_room_where_nothing_else_has(self) -> None:
+        peer = Peer(self.core, 1)
+        for _ in range(2000):
+            self.threads.kernel.send(incoming(bytes(1300)))
+        for _ in range(100):
+            self.core.send_control(1, 0, PacketKind.KEEPALIVE, bytes(10_000))
+        self.core.send_control(1, 0, PacketKind.DISCONNECT, b"")
+        goodbye = frame_packet(PacketKind.DISCONNECT, b"")
+        while peer.receive()[1] != goodbye:
+            continue
 
     def test_what_is_unsent_comes_back_with_a_goodbye(self) -> None:
         peer = Peer(self.core, 1)

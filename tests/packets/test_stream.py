@@ -257,6 +257,17 @@ class WriteTests:
         assert len(both.client.take_records()) == taken
         assert both.stream.write_frames([b"again"]) == 1
 
+    def test_a_congested_connection_takes_a_last_frame(self) -> None:
+        both = Connected()
+        both.stall()
+        while both.stream.write_frames([bytes(1400)] * 50):
+            continue
+        both.stream.write_last(b"goodbye")
+        both.stream.close()
+        both.wire.far.is_stalled = False
+        both.wire.pump()
+        assert both.client.take_records()[-1] == b"goodbye"
+
     def test_peer_that_wants_shorter_records_gets_every_byte(self) -> None:
         both = Connected()
         original = both.stream.tls.send

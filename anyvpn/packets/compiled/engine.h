@@ -30,7 +30,7 @@
 #include <openssl/evp.h>
 
 /* From the protocol (protocol reference, sections 9.1 and 12.4; RFC 6347) */
-enum kind { DATA = 0, DPD_REQUEST = 3, DPD_RESPONSE = 4, KEEPALIVE = 7, COMPRESSED = 8 };
+enum kind { DATA = 0, DPD_REQUEST = 3, DPD_RESPONSE = 4, DISCONNECT = 5, KEEPALIVE = 7, COMPRESSED = 8 };
 enum { RECORD_HEADER_BYTES = 13, NONCE_BYTES = 8, TAG_BYTES = 16, KIND_BYTES = 1 };
 enum { RECORD_OVERHEAD = RECORD_HEADER_BYTES + NONCE_BYTES + KIND_BYTES + TAG_BYTES };
 enum { PACKET_AT = RECORD_HEADER_BYTES + NONCE_BYTES + KIND_BYTES };
@@ -262,7 +262,7 @@ bool stream_commit(stream *stream, uint8_t type, size_t size);
 void stream_frame(uint8_t *at, uint8_t kind, size_t size);
 bool stream_wants_keys(const stream *stream);
 bool stream_is_full(const stream *stream);
-bool stream_takes_control(const stream *stream);
+bool stream_takes_control(const stream *stream, uint8_t kind);
 bool stream_takes_message(const stream *stream); /* of the handshake's kind */
 int stream_send(stream *stream); /* 0 or an errno */
 /* Takes one share of what waits at the socket; `room` is 2 * STREAM_ROOM bytes. */

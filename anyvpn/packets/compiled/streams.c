@@ -189,8 +189,10 @@ bool stream_is_full(const stream *stream) {
     return stream->unsent.size >= SEND_AT_BYTES;
 }
 
-bool stream_takes_control(const stream *stream) {
-    return !stream->is_lost && (!stream->is_congested || stream->unsent.size < MOST_UNSENT_CONTROLS);
+/* A goodbye always: it is the last. */
+bool stream_takes_control(const stream *stream, uint8_t kind) {
+    bool has_room = !stream->is_congested || stream->unsent.size < MOST_UNSENT_CONTROLS;
+    return !stream->is_lost && (has_room || kind == DISCONNECT);
 }
 
 bool stream_takes_message(const stream *stream) {

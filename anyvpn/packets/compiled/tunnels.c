@@ -257,7 +257,7 @@ void tunnel_send_control(turn *turn, tunnel *tunnel, enum channel_name name, uin
         at = turn_reserve(turn, RECORD_OVERHEAD + size);
         memcpy(at + PACKET_AT, payload, size);
         seal(turn, tunnel, at, kind, size);
-    } else if (name == CSTP && tunnel->tls != NULL && stream_takes_control(tunnel->tls)) {
+    } else if (name == CSTP && tunnel->tls != NULL && stream_takes_control(tunnel->tls, kind)) {
         at = stream_reserve(tunnel->tls, FRAME_HEADER_BYTES + size);
         if (at != NULL) {
             memcpy(at + FRAME_HEADER_BYTES, payload, size);
