@@ -18,7 +18,7 @@ from anyvpn.packets.tcp_layout import tcp_layout
 _VNET_HEADER = Struct("=BBHHHH")
 _NEEDS_CHECKSUM = 1
 _GSO_TCP = {4: 1, 6: 4}
-_TCP_OFFSET_AT, _TCP_FLAGS_AT, _TCP_CHECKSUM_AT = 12, 13, 16
+_TCP_SEQUENCE_AT, _TCP_OFFSET_AT, _TCP_FLAGS_AT, _TCP_CHECKSUM_AT = 4, 12, 13, 16
 _CHECKSUM_BYTES = 2
 _TCP = 6
 _TCP_BYTES, _LONGEST_TCP_BYTES = 20, 60
@@ -204,17 +204,18 @@ class _Run:
             return start
         last = self.packets[-1]
         size, step = len(last), self._segment_bytes
+        checksum_at = self._ip_bytes + _TCP_CHECKSUM_AT
+        sequence_at = self._ip_bytes + _TCP_SEQUENCE_AT
+        from_bytes = int.from_bytes
         most = (_LONGEST_PACKET_BYTES - self._size_bytes) // step
-        most = min(most, (0xFFFFFFFF - self._next_sequence) // step)
+        sequence = from_bytes(last[sequence_at : sequence_at + 4])
+        most = min(most, (0xFFFFFFFF - sequence) // step)
         difference = step * _SEQUENCE
         if self._ident_step:
-            ip_checksum = int.from_bytes(last[10:12])
-            most = min(most, 0xFFFF - self._next_ident, ip_checksum)
+            most = min(most, 0xFFFF - from_bytes(last[4:6]), from_bytes(last[10:12]))
             difference += _IDENT - _IP_CHECKSUM
-        checksum_at = self._ip_bytes + _TCP_CHECKSUM_AT
         rest_at, rest_end = checksum_at + _CHECKSUM_BYTES, self._headers_bytes
         rest = last[rest_at:rest_end]
-        from_bytes = int.from_bytes
         expected = from_bytes(last[:checksum_at]) + difference
         at = start
         end = min(len(packets), start + most)
@@ -231,8 +232,8 @@ class _Run:
         taken = at - start
         self.packets += packets[start:at]
         self._size_bytes += taken * step
-        self._next_sequence += taken * step
-        self._next_ident += taken * self._ident_step
+        self._next_sequence = (self._next_sequence + taken * step) & 0xFFFFFFFF
+        self._next_ident = (self._next_ident + taken * self._ident_step) & 0xFFFF
         return at
 
     def _learn_ident_step(self, ident: int, packet: bytes) -> bool:

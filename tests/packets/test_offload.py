@@ -9,7 +9,7 @@ from unittest.mock import patch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anyvpn.packets import checksums
+from anyvpn.packets import checksums, merging
 from anyvpn.packets.checksums import load_numpy_segment_sums, plain_segment_sums, word_sum
 from anyvpn.packets.offload import merge_segments, split_super_packets
 
@@ -69,6 +69,21 @@ def tcp_packet(
     packet = ip_header(version, 6, len(tcp), ident, fragment) + bytes(tcp)
     tcp[16:18] = (naive_sum(pseudo_header(packet) + tcp) ^ 0xFFFF).to_bytes(2, "big")
     return ip_header(version, 6, len(tcp), ident, fragment) + bytes(tcp)
+
+
+def with_right_checksums(packet: bytes) -> bytes:
+    """The packet with the checksums of its version's header and of TCP, whatever it holds."""
+    fixed = bytearray(packet)
+    ip_bytes = 20 if len(packet) > 20 and packet[0] >> 4 == 4 else 40
+    if ip_bytes == 20:
+        fixed[10:12] = bytes(2)
+        fixed[10:12] = (naive_sum(bytes(fixed[:20])) ^ 0xFFFF).to_bytes(2, "big")
+    fixed[ip_bytes + 16 : ip_bytes + 18] = bytes(2)
+    addresses = fixed[12:20] if ip_bytes == 20 else fixed[8:40]
+    pseudo = bytes(addresses) + struct.pack("!II", len(fixed) - ip_bytes, 6)
+    total = naive_sum(pseudo + bytes(fixed[ip_bytes:])) ^ 0xFFFF
+    fixed[ip_bytes + 16 : ip_bytes + 18] = total.to_bytes(2, "big")
+    return bytes(fixed)
 
 
 def super_packet(
@@ -402,6 +417,78 @@ class MergeTests(TestCase):
         ]
         merged = merge_segments(packets, HEADER)
         self.assertEqual(merged[1:], [bytes(10) + packets[2]])
+
+    @settings(max_examples=150, deadline=None)
+    @given(
+        version=st.sampled_from((4, 6)),
+        sequence=st.sampled_from((1000, 0xFFFFFFFF - 250, 0xFFFFFFFF - 399)),
+        ident=st.sampled_from((5, 0xFFFD)),
+        changes=st.lists(
+            st.tuples(st.integers(0, 5), st.integers(0, 79), st.integers(0, 255)), max_size=2
+        ),
+    )
+    def test_the_quick_look_finds_what_a_thorough_one_does(
+        self, *, version: int, sequence: int, ident: int, changes: list[tuple[int, int, int]]
+    ) -> None:
+        packets = self.segments(version, 6, sequence=sequence, ident=ident)
+        for number, place, value in changes:
+            changed = bytearray(packets[number])
+            changed[place] = value
+            packets[number] = with_right_checksums(bytes(changed))
+        quick = merge_segments(packets, HEADER)
+        with patch.object(merging._Run, "take_alike", lambda _run, _packets, start: start):
+            self.assertEqual(merge_segments(packets, HEADER), quick)
+
+    def test_a_field_that_flows_over_ends_the_quick_look(self) -> None:
+        """The next number up would have it in the field before: a length, a port, a header sum."""
+        ending = {"flags": ACK, "options": TIMESTAMPS}
+        for version in (4, 6):
+            *known, last = (
+                tcp_packet(
+                    version,
+                    bytes(100),
+                    sequence=(0xFFFFFFFF - 199 + 100 * number) & 0xFFFFFFFF,
+                    ident=number,
+                    ports=(5001, 80 + number // 2),
+                    **ending,  # type: ignore[arg-type]
+                )
+                for number in range(3)
+            )
+            merged = merge_segments([*known, last], HEADER)
+            self.assertEqual(merged[1:], [bytes(10) + last], version)
+        first = tcp_packet(4, bytes(100), ident=0)
+        without_header_sum = int.from_bytes(first[10:12], "big") - 1
+        for ident in (0xFFFE, without_header_sum):
+            known = [
+                tcp_packet(4, bytes(100), sequence=1000 + 100 * number, ident=ident + number)
+                for number in range(2)
+            ]
+            step = (100 << 64) + (1 << 240) - (1 << 192)
+            flown_over = (int.from_bytes(known[1][:36], "big") + step).to_bytes(36, "big")
+            last = with_right_checksums(flown_over + known[1][36:])
+            last = flown_over[:20] + last[20:]
+            merged = merge_segments([*known, last], HEADER)
+            self.assertEqual(merged[1:], [bytes(10) + last], hex(ident))
+
+    def test_a_later_segment_of_another_length_than_it_says_is_not_merged(self) -> None:
+        packets = self.segments(4, 4)
+        for last in (packets[3] + b"\0\0", packets[3][:-2]):
+            merged = merge_segments([*packets[:3], last], HEADER)
+            self.assertEqual(merged[1:], [bytes(10) + last])
+
+    def test_nothing_overtakes_an_acknowledgement_of_its_flow(self) -> None:
+        first, second = self.segments(4, 2)
+        self.assert_untouched([first, tcp_packet(4, b"", sequence=1100, ident=6), second])
+
+    def test_other_options_later_in_a_flow_are_not_merged(self) -> None:
+        for version in (4, 6):
+            packets = self.segments(version, 5)
+            other = TIMESTAMPS[:-1] + b"\xff"
+            packets[3] = tcp_packet(
+                version, packets[3][-100:], sequence=1300, ident=8, options=other
+            )
+            merged = merge_segments(packets, HEADER)
+            self.assertEqual(merged[1:], [bytes(10) + each for each in packets[3:]])
 
     def test_padding_behind_the_packet_is_not_merged(self) -> None:
         for version in (4, 6):
