@@ -19,11 +19,7 @@ from typing import cast
 from OpenSSL import SSL
 from twisted.internet import protocol
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import (
-    IPushProducer,
-    IReactorTime,
-    ITCPTransport,
-)
+from twisted.internet.interfaces import IPushProducer, IReactorTime, ITCPTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -31,6 +27,7 @@ from anyvpn.interfaces import IHandedOverStream, IRecordKeeper
 from anyvpn.model.channels import ReturnedConnection
 from anyvpn.packets.record_keeper import Connection, hand_over
 from anyvpn.packets.tcp_descriptor import TCPTransport, put_descriptor
+from anyvpn.packets.tcp_ending import end_in_order
 from anyvpn.packets.tcp_path import is_socket, path_mtu_below
 from anyvpn.packets.time_limit import TimeLimit
 from anyvpn.packets.tls_failures import handshake_failure, reason_in
@@ -389,7 +386,10 @@ class TLSStream(protocol.Protocol):
         if self._tcp is not None:
             # A transport that still waits for a paused producer would not close
             self._tcp.unregisterProducer()
-            self._tcp.loseConnection()
+            if self._is_client:  # who says goodbye does not wait for an answer
+                self._tcp.loseConnection()
+            else:
+                end_in_order(self._tcp)
             self._time_limit.start(CLOSE_TIME_S, self.abort)
 
     def _tell_closed(self, reason: str) -> None:

@@ -44,6 +44,10 @@ class SocketTransport(MemoryTransport):
         if self._producer is not None:
             self._producer.resumeProducing()
 
+    def loseWriteConnection(self) -> None:
+        """The peer ends its half as soon as it sees that."""
+        self.loseConnection()
+
     def stopReading(self) -> None:
         self.is_paused = True
 
