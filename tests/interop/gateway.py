@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from ipaddress import ip_interface
 from pathlib import Path
 
+import pytest
+
 from anyvpn.testing.namespaces import Namespace
 from anyvpn.testing.programs import Program
 from tests.interop import toml
@@ -25,6 +27,8 @@ PORT = 4443
 PASSWORD = "test-pass"
 STARTED = r"Gateway \S+ listens on "
 START_TIME_S = 30.0
+ENGINES = (pytest.param("compiled", marks=pytest.mark.extension), "python")
+"""For fixtures of modules that are run with both of them."""
 TROUBLE = re.compile(r"Traceback|Unhandled|\[.*#(error|critical)\]")
 
 

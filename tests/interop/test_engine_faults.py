@@ -13,6 +13,7 @@ import pytest
 from anyvpn.testing.openconnect import OpenConnect
 from anyvpn.testing.programs import Program, wait_until
 from anyvpn.testing.tunnel_client import TunnelClient
+from tests.interop.gateway import ENGINES
 from tests.interop.site import Site
 
 CHANNELS: Mapping[str, tuple[str, ...]] = {"DTLS": (), "CSTP": ("--no-dtls",)}
@@ -26,7 +27,7 @@ STOP_TIME_S = 8.0
 CLOCK_TICKS = 100
 
 
-@pytest.fixture(scope="module", params=["compiled", "python"])
+@pytest.fixture(scope="module", params=ENGINES)
 def gateway_changes(request: pytest.FixtureRequest) -> Mapping[str, object]:
     return {"gateway": {"engine": request.param}, "tun": {"routes": [ROUTE]}}
 

@@ -22,7 +22,7 @@ from anyvpn.testing.programs import UnmetExpectation
 from anyvpn.testing.scripted_client import TUNNEL_PATH
 from anyvpn.testing.scripted_requests import http_request, offer
 from anyvpn.wire.cstp import PacketKind, frame_packet
-from tests.interop.gateway import NAME, PORT
+from tests.interop.gateway import ENGINES, NAME, PORT
 from tests.interop.network import GATEWAY_ADDRESS
 from tests.interop.scripted_ways import ANSWERS, HOST, client_of
 from tests.interop.site import Site
@@ -41,7 +41,7 @@ SO_RCVBUFFORCE = 33
 NEW_KEYS, NEW_KEYS_OF_BOTH, ANOTHER_HANDSHAKE = b"k\n", b"K\n", b"R\n"
 
 
-@pytest.fixture(scope="module", params=["compiled", "python"])
+@pytest.fixture(scope="module", params=ENGINES)
 def gateway_changes(request: pytest.FixtureRequest) -> Mapping[str, object]:
     return {"gateway": {"engine": request.param}}
 
