@@ -138,8 +138,9 @@ def test_routes_follow_the_hosts_way_out(host: Host) -> None:
         host.namespace.command(
             [
                 *("sh", "-c"),
+                # Were `ip` the last command, its redirection would end the adapter's input
                 "(sleep 5; ip route change default via 198.18.9.9; echo roam; sleep 2; "
-                "ip route >&2) "
+                "ip route >&2; true) "
                 f'| "{sys.executable}" -c "$DRIVER" {host.directory}',
             ]
         ),
