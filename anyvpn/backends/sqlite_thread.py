@@ -32,28 +32,31 @@ class SQLiteThread:
         self, name: str, reactor: ThreadReactor, connect: Callable[[], sqlite3.Connection]
     ) -> None:
         self.is_closed = False
-        self.waiting = 0
-        """Jobs whose results nobody has got yet."""
+        self._asked = 0
+        self._done = 0  # the thread counts, whether or not anybody waits for it still
         self._name = name
         self._reactor = reactor
         self._connect = connect
         self._connection: sqlite3.Connection | None = None
         self._jobs: SimpleQueue[tuple[Job[Any], Deferred[Any]] | None] = SimpleQueue()
         self._thread: Thread | None = None
+        self._ended: Deferred[None] = Deferred()
         reactor.addSystemEventTrigger("after", "shutdown", self._end)
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that were asked for and are not done."""
+        return self._asked - self._done
 
     async def do(self, job: Job[Result]) -> Result:
         """Have it done. Raises: what `job` and `connect` raise."""
         if self._thread is None:
             self._thread = Thread(target=self._run, name=self._name)
             self._thread.start()
-        self.waiting += 1
+        self._asked += 1
         done: Deferred[Result] = Deferred()
         self._jobs.put((job, done))
-        try:
-            return await done
-        finally:
-            self.waiting -= 1
+        return await done
 
     async def close(self) -> None:
         """Wait for all that was asked for, then let go of file and thread."""
@@ -61,7 +64,8 @@ class SQLiteThread:
             return
         self.is_closed = True
         if self._thread is not None:
-            await self.do(self._disconnect)
+            self._jobs.put(None)
+            await self._ended
         self._end()
 
     def _end(self) -> None:
@@ -81,14 +85,13 @@ class SQLiteThread:
                     self._connection = self._connect()
                 result = job(self._connection)
             except Exception:  # whoever has asked for it gets it
+                self._done += 1
                 failure = Failure()  # type: ignore[no-untyped-call]  # Twisted's
                 self._reactor.callFromThread(done.errback, failure)
             else:
+                self._done += 1
                 self._reactor.callFromThread(done.callback, result)
             del asked, job, done
         if self._connection is not None:
-            self._disconnect(self._connection)
-
-    def _disconnect(self, connection: sqlite3.Connection) -> None:
-        connection.close()
-        self._connection = None
+            self._connection.close()
+        self._reactor.callFromThread(self._ended.callback, None)

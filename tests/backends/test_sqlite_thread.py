@@ -61,14 +61,46 @@ class SQLiteThreadTests(SynchronousTestCase):
 
             return do
 
+        may_go_on = Event()
+        self.ask(lambda _: may_go_on.wait(TIME_S))
         asked = [self.ask(job(number)) for number in range(50)]
-        assert self.thread.waiting == 50
+        assert self.thread.waiting == 51
+        may_go_on.set()
+        self.reactor.turn()
         for _ in asked:
             self.reactor.turn()
         assert [self.successResultOf(each) for each in asked] == done == list(range(50))
         assert self.thread.waiting == 0
         assert len(threads) == 1
         assert threading.get_ident() not in threads
+
+    def test_jobs_that_are_done_wait_no_more_whoever_has_heard_of_it(self) -> None:
+        asked = [self.ask(lambda _: None) for _ in range(50)]
+        may_be_seen = Event()
+        asked.append(self.ask(lambda _: may_be_seen.set()))
+        assert may_be_seen.wait(TIME_S)
+        assert self.thread.waiting <= 1
+        assert not any(each.called for each in asked)
+
+    def test_jobs_whose_askers_are_gone_wait_still(self) -> None:
+        may_go_on = Event()
+        self.ask(lambda _: may_go_on.wait(TIME_S))
+        for _ in range(50):
+            given_up = self.ask(lambda _: None)
+            given_up.cancel()
+            self.failureResultOf(given_up)
+        assert self.thread.waiting == 51
+        may_go_on.set()
+
+    def test_closing_opens_no_file_that_could_not_be_opened(self) -> None:
+        self.problems.extend([OSError("no such place"), OSError("still not")])
+        failing = self.ask(lambda _: None)
+        self.reactor.turn()
+        self.failureResultOf(failing, OSError)
+        closing = Deferred.fromCoroutine(self.thread.close())
+        self.reactor.turn()
+        self.successResultOf(closing)
+        assert len(self.problems) == 1
 
     def test_job_that_fails_fails_alone(self) -> None:
         failing = self.ask(lambda connection: connection.execute("NO SQL"))
