@@ -163,7 +163,7 @@ def socket_address(name: bytes) -> SocketAddress:
         port, packed = _IPV4_NAME.unpack_from(name)
         return socket.inet_ntop(socket.AF_INET, packed), port
     port, flow, packed = _IPV6_NAME.unpack_from(name)
-    scope = int.from_bytes(name[_IPV6_NAME.size : _NAME_BYTES], sys.byteorder)
+    scope = int.from_bytes(name[_IPV6_NAME.size : _IPV6_NAME.size + 4], sys.byteorder)
     return socket.inet_ntop(socket.AF_INET6, packed), port, flow, scope
 
 
@@ -178,7 +178,7 @@ def _read_ancillary(origin: bytes) -> tuple[int, bytes]:
             break
         value = origin[at + _ANCILLARY_HEADER.size : at + size]
         if level == _SOL_UDP:
-            joined_bytes = int.from_bytes(value[:2], sys.byteorder)
+            joined_bytes = int.from_bytes(value, sys.byteorder)
         else:
             local = value
         at += -(-size // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES

@@ -33,8 +33,8 @@ class OpenSSLCalls:
         self._tls = tls
         self._ssl, self._going = tls._ssl, tls._from_ssl
 
-    def read_records(self, most: int, chunks: list[bytes]) -> bool:
-        """Add what is in so many records, each by itself; gives whether as many had any data.
+    def read_records(self, most: int, chunks: list[bytes]) -> None:
+        """Add what is in so many records, each by itself, or in as many as have any data.
 
         Raises: SSL.Error: the connection is over; chunks before that are there.
         """
@@ -44,9 +44,8 @@ class OpenSSLCalls:
             if size <= 0:
                 with suppress(SSL.WantReadError):
                     self._tls._raise_ssl_error(ssl, size)
-                return False
+                return
             chunks.append(_octets[:size])
-        return True
 
     def write_record(self, data: bytes) -> int:
         """Encrypt the beginning of it in one record; gives how much that is. Raises: SSL.Error."""

@@ -164,7 +164,7 @@ class TLSStream(protocol.Protocol):
     def resume_reading(self) -> None:
         """Go on after a pause."""
         self._paused = False
-        if self._tcp is not None:
+        if self._tcp is not None and self._state is not _State.KEPT:
             self._tcp.resumeProducing()
             self._read()
 

@@ -97,6 +97,20 @@ class StrangerTests(TestCase):
         flooder = stranger(socket.AF_INET, bytes((192, 0, 2, 1)))
         self.assert_heard_behind_a_flood_of([flooder], others)
 
+    def test_hosts_of_ipv4_at_a_socket_of_ipv6_are_hosts_of_their_own(self) -> None:
+        def host(number: int) -> Path:
+            packed = bytes(10) + b"\xff\xff" + bytes((192, 0, 2, number))
+            return stranger(socket.AF_INET6, packed)
+
+        self.assert_heard_behind_a_flood_of([host(1)], [host(number) for number in range(2, 12)])
+
+    def test_floods_of_clients_leave_room_for_strangers(self) -> None:
+        for number in range(1, 9):
+            self.core.attach(number, [(bytes((10, 99, 1, number)), 32)], 1, 0)  # all is too long
+            self.core.send_packets(number, [ipv4_packet(ANYWHERE, FLOODER, bytes(1300))] * 1000)
+        self.core.take_datagrams(stranger(socket.AF_INET, bytes((192, 0, 2, 2))), [HELLO])
+        self.assertIn(DATAGRAM, {event[0] for event in self.core.events()})
+
     def test_a_network_of_ipv6_is_one_host(self) -> None:
         def host(network: int, number: int) -> Path:
             packed = b"\x20\x01\x0d\xb8" + network.to_bytes(4, "big") + number.to_bytes(8, "big")

@@ -23,11 +23,11 @@ class OpenSSLCallsTests:
         sent = [b"one", os.urandom(LONGEST_RECORD_BYTES), b"three"]
         pair.server._tls.bio_write(b"".join(pair.client_sends(each) for each in sent))
         chunks: list[bytes] = []
-        assert calls.read_records(2, chunks)
+        calls.read_records(2, chunks)
         assert chunks == sent[:2]
-        assert not calls.read_records(2, chunks)
-        assert chunks == sent
-        assert not calls.read_records(1, chunks)
+        for most in (2, 1):
+            calls.read_records(most, chunks)
+            assert chunks == sent
 
     def test_what_is_written_is_taken_whole(self) -> None:
         pair, calls = self.calls()

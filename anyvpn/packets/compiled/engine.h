@@ -503,7 +503,7 @@ typedef struct {
     pthread_mutex_t lock;
     event *first, *last;
     uint64_t round, seed;
-    size_t bytes, from_strangers; /* of this round, but what was each one's own */
+    size_t from_tunnels, from_strangers; /* of this round, but what was each one's own */
     share strangers[STRANGERS];   /* by their hosts' hashes */
     int wake; /* an eventfd that is written to when the first event comes; -1: nobody waits */
     uint64_t dropped;

@@ -6,14 +6,15 @@
  * however many others flood us, its goodbye finds room.
  */
 
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <sys/random.h>
 #include <unistd.h>
 
 #include "engine.h"
 
-/* Ours: of all together, and of each */
-enum { MOST_BYTES = 4 << 20, MOST_FROM_STRANGERS = 1 << 20 };
+/* Ours: of all tunnels, of all strangers, and of each */
+enum { MOST_FROM_TUNNELS = 4 << 20, MOST_FROM_STRANGERS = 1 << 20 };
 enum { MOST_CONTROLS = 64 << 10, MOST_PACKETS = 1 << 20, MOST_OF_HOST = 64 << 10, OWN_BYTES = 2048 };
 
 bool events_init(events *events) {
@@ -47,10 +48,12 @@ static bool comes_once(enum event_type type) {
     }
 }
 
-/* All hosts of an IPv6 network of 64 bits are one. */
+/* All hosts of an IPv6 network of 64 bits are one; those of IPv4 may come in IPv6's clothes. */
 static share *share_of_host(events *events, const peer_path *path) {
     table_key key = host_key(path);
-    if (path->family == AF_INET6)
+    struct in6_addr host;
+    memcpy(&host, path->host, sizeof host);
+    if (path->family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&host))
         memset(key.bytes + 8, 0, 8);
     return &events->strangers[key_hash(&key, events->seed) % STRANGERS];
 }
@@ -65,13 +68,13 @@ static bool take_room(events *events, enum event_type type, tunnel *tunnel, cons
     if (share->round != events->round)
         *share = (struct share){events->round, 0};
     size_t wanted = share->bytes + room;
-    bool is_own = !is_strange && wanted <= OWN_BYTES;
-    if (!is_own && (wanted > most || events->bytes + room > MOST_BYTES ||
-                    (is_strange && events->from_strangers + room > MOST_FROM_STRANGERS)))
-        return false;
+    if (is_strange || wanted > OWN_BYTES) {
+        size_t *together = is_strange ? &events->from_strangers : &events->from_tunnels;
+        if (wanted > most || *together + room > (is_strange ? MOST_FROM_STRANGERS : MOST_FROM_TUNNELS))
+            return false;
+        *together += room;
+    }
     share->bytes = wanted;
-    events->bytes += is_own ? 0 : room;
-    events->from_strangers += is_strange ? room : 0;
     return true;
 }
 
@@ -126,7 +129,7 @@ event *events_take(events *events) {
     pthread_mutex_lock(&events->lock);
     event *first = events->first;
     events->first = events->last = NULL;
-    events->bytes = events->from_strangers = 0;
+    events->from_tunnels = events->from_strangers = 0;
     events->round++; /* all shares are whole again */
     pthread_mutex_unlock(&events->lock);
     return first;

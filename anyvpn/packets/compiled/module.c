@@ -372,7 +372,7 @@ static PyObject *core_set_tls(core *self, PyObject *arguments) {
 }
 
 /* Gives the stream up: its descriptor, which is the caller's from now on, and the bytes that are
- * not sent yet, a last alert behind them. When it raises, all is as before. */
+ * not sent yet, a last alert behind them. When it raises, the descriptor is the core's still. */
 static PyObject *core_take_tls(core *self, PyObject *arguments) {
     static const uint8_t close_notify[2] = {1, 0};
     unsigned long long identifier;

@@ -264,17 +264,14 @@ static bool tell(turn *turn, stream *stream, enum event_type type, const uint8_t
     return events_tell(&turn->engine->events, type, stream->tunnel, CSTP, stream->number, NULL, data, size);
 }
 
-static void lose(turn *turn, stream *stream, const char *why) {
+void stream_lose(turn *turn, stream *stream, const char *why) {
     if (atomic_exchange(&stream->is_lost, true)) /* another thread may find it at the same moment */
         return;
     event *loss = stream->loss;
+    size_t size = strlen(why);
     stream->loss = NULL;
     events_tell_by(&turn->engine->events, loss, EVENT_LOST_STREAM, stream->tunnel, CSTP, stream->number, NULL,
-                   (const uint8_t *)why, strnlen(why, LONGEST_REASON));
-}
-
-void stream_lose(turn *turn, stream *stream, const char *why) {
-    lose(turn, stream, why);
+                   (const uint8_t *)why, size < LONGEST_REASON ? size : LONGEST_REASON);
 }
 
 /* Hands whole frames over, and gives how many bytes they were; -1: what comes is no frame. */
@@ -385,7 +382,7 @@ static void take_records(turn *turn, stream *stream, uint8_t *data, size_t size)
     if (!problem && at < size && !keep_rest(&stream->record, data + at, size - at))
         problem = "no memory";
     if (problem)
-        lose(turn, stream, problem);
+        stream_lose(turn, stream, problem);
 }
 
 void stream_receive(turn *turn, stream *stream, uint8_t *room) {
@@ -395,11 +392,11 @@ void stream_receive(turn *turn, stream *stream, uint8_t *room) {
     ssize_t received = recv(stream->descriptor, room + STREAM_ROOM, STREAM_ROOM, MSG_DONTWAIT);
     if (received < 0) {
         if (errno != EAGAIN && errno != EINTR)
-            lose(turn, stream, "the connection was lost");
+            stream_lose(turn, stream, "the connection was lost");
         return;
     }
     if (received == 0) {
-        lose(turn, stream, "the peer closed the connection");
+        stream_lose(turn, stream, "the peer closed the connection");
         return;
     }
     /* What was kept is put right before what came */
@@ -416,7 +413,7 @@ void stream_go_on(turn *turn, stream *stream, const uint8_t *more, size_t size) 
     size_t kept = stream->record.size;
     uint8_t *data = malloc(kept + size + 1);
     if (data == NULL) {
-        lose(turn, stream, "no memory");
+        stream_lose(turn, stream, "no memory");
         return;
     }
     if (kept)
