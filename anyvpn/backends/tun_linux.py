@@ -22,7 +22,11 @@ from zope.interface import implementer
 
 from anyvpn.backends.tun_linux_forwarding import look_after_forwarding
 from anyvpn.backends.tun_linux_nat import AddressTranslation
-from anyvpn.backends.tun_linux_network import ClientRoutes, configure_device
+from anyvpn.backends.tun_linux_network import (
+    ClientRoutes,
+    configure_device,
+    restore_addresses,
+)
 from anyvpn.backends.tun_linux_watch import LinkWatch
 from anyvpn.errors import ConfigurationError
 from anyvpn.interfaces import IRoutedTunDevice, ITunBackend
@@ -149,7 +153,14 @@ class LinuxTunBackend:
             nat="on" if translation else "off",
         )
         closed = None if translation is None else translation.close
-        return LinuxGatewayDevice(self._reactor, opened, mtu_bytes, closed, settings.routes)
+        return LinuxGatewayDevice(
+            self._reactor,
+            opened,
+            mtu_bytes,
+            closed,
+            addresses=addresses,
+            routes=settings.routes,
+        )
 
 
 @implementer(IRoutedTunDevice)
@@ -162,9 +173,12 @@ class LinuxGatewayDevice(LinuxTunDevice):
         opened: OpenedTun,
         mtu_bytes: int,
         closed: Callable[[], None] | None,
+        *,
+        addresses: Sequence[IPv4Interface | IPv6Interface],
         routes: Sequence[IPv4Network | IPv6Network],
     ) -> None:
         super().__init__(reactor, opened, mtu_bytes, closed)
+        self._addresses = tuple(addresses)
         self._routes = ClientRoutes(opened.name, routes)
         self._turn = Lock()
         self._watch = LinkWatch(reactor, opened.name, self._came_up)
@@ -184,12 +198,13 @@ class LinuxGatewayDevice(LinuxTunDevice):
         await super().close()
 
     def _came_up(self) -> None:
-        """The kernel has forgotten its routes."""
+        """The kernel has forgotten its routes, and addresses of IPv6."""
 
         def restore_alone() -> None:
             with self._turn:
+                restore_addresses(self.name, self._addresses)
                 self._routes.restore()
 
         deferToThread(restore_alone).addErrback(
-            lambda failure: log.error("Routes are missing: {why}", why=failure.getErrorMessage())
+            lambda failure: log.error("It is not as before: {why}", why=failure.getErrorMessage())
         )

@@ -55,6 +55,18 @@ def configure_device(
         executor.submit(configure).result()
 
 
+def restore_addresses(name: str, addresses: Iterable[IPv4Interface | IPv6Interface]) -> None:
+    """Have them again, which the kernel may have forgotten. Blocking: run it in a thread.
+
+    Raises: TunUnavailable.
+    """
+    with IPRoute() as netlink:
+        index = _index_of(netlink, name)
+        for each in addresses:
+            with _naming(f"the address {each} again"):
+                set_address(netlink, index, each, each.network.prefixlen)
+
+
 class ClientRoutes:
     """Routes to the device that come and go with clients. Blocking: run it in a thread.
 
@@ -74,7 +86,7 @@ class ClientRoutes:
             return
         new = sorted(wanted - self._routes, key=str)
         with IPRoute() as netlink:
-            index = self._index(netlink)
+            index = _index_of(netlink, self._name)
             _delete(netlink, index, self._routes - wanted)
             self._routes &= wanted
             _refuse_neighbours(netlink, index, new)
@@ -95,21 +107,22 @@ class ClientRoutes:
         Raises: TunUnavailable.
         """
         with IPRoute() as netlink:
-            index = self._index(netlink)
+            index = _index_of(netlink, self._name)
             for each in (*self._lasting, *sorted(self._routes, key=str)):
                 with _naming(f"the route to {each} again"):
                     _add(netlink, index, each)
 
-    def _index(self, netlink: IPRoute) -> int:
-        with _naming("its own index"):
-            found = netlink.link_lookup(ifname=self._name)
-        if not found:
-            raise TunUnavailable(f"the tun device {self._name} is gone")
-        index: int = found[0]
-        return index
-
     def _leads_here(self, network: Network) -> bool:
         return any(_holds(each, network) for each in self._lasting)
+
+
+def _index_of(netlink: IPRoute, name: str) -> int:
+    with _naming("its own index"):
+        found = netlink.link_lookup(ifname=name)
+    if not found:
+        raise TunUnavailable(f"the tun device {name} is gone")
+    index: int = found[0]
+    return index
 
 
 def _add(netlink: IPRoute, index: int, route: Network) -> None:
@@ -143,8 +156,7 @@ def _configure(
     mtu_bytes: int,
     routes: Sequence[Network],
 ) -> None:
-    with _naming("its own index"):
-        (index,) = netlink.link_lookup(ifname=name)
+    index = _index_of(netlink, name)
     with _naming(f"an MTU of {mtu_bytes} bytes"):
         netlink.link("set", index=index, mtu=mtu_bytes)
     leave_out_link_local(netlink, index)

@@ -75,6 +75,7 @@ class LinkWatch:
         except BlockingIOError:
             raise
         except OSError:  # more than the kernel has kept for us: who knows what it was
+            self._is_up = False
             self._came_up()
             return
         for is_up in self._states(data):
@@ -86,7 +87,7 @@ class LinkWatch:
                 self._came_up()
             else:
                 log.warn(
-                    "Tun device {name} was set down: no packet passes until it is up again",
+                    "Tun device {name} is down: no packet passes until it is up again",
                     name=self._name,
                 )
 

@@ -36,8 +36,11 @@ def leave_out_link_local(netlink: IPRoute, index: int) -> None:
 
 
 def keep_addresses_when_down(name: str) -> None:
-    """Otherwise IPv6 ones would be gone when somebody sets the device down and up again."""
-    with suppress(OSError):  # a host without IPv6, or a container whose switches nobody may change
+    """Otherwise IPv6 ones would be gone when somebody sets the device down and up again.
+
+    So they stay where nobody may set them any more; in containers it may not be allowed.
+    """
+    with suppress(OSError):
         Path(f"/proc/sys/net/ipv6/conf/{name}/keep_addr_on_down").write_text("1\n", "ascii")
 
 

@@ -38,9 +38,11 @@ def gateway_users() -> tuple[str, ...]:
 
 
 def connect(site: Site, user: str, host: int, channel: str) -> OpenConnect:
+    since = site.gateway.program.position
     client = site.connect(user, host=host, options=CHANNELS[channel])
     if channel == "DTLS":
         client.wait_for_dtls()
+        site.gateway.wait_for_event("dtls_up", user=user, since=since)
     return client
 
 
@@ -224,7 +226,7 @@ class DeviceTests:
             assert each.ping(site.gateway.inner_addresses[1])
         assert ROUTE in site.gateway.namespace.run("ip", "route", "show", "dev", "anyvpn0")
         down, up = site.gateway.program.output(since).splitlines()
-        assert "anyvpn0 was set down" in down
+        assert "anyvpn0 is down" in down
         assert "anyvpn0 is up again" in up
 
     def test_one_that_somebody_removes_ends_the_gateway_and_clients_come_back(

@@ -337,8 +337,19 @@ class ClientRoutesTests(NamespaceTestCase):
         self.assertIn("fd00:99::1/64", addresses)
         said = [formatEvent(each) for each in events]
         self.assertEqual(len(said), 2, said)
-        self.assertIn("was set down", said[0])
+        self.assertIn("is down", said[0])
         self.assertIn("is up again", said[1])
+
+    def test_addresses_are_there_again_that_the_kernel_has_not_kept(self) -> None:
+        switch = f"/proc/sys/net/ipv6/conf/{self.device.name}/keep_addr_on_down"
+        self.namespace.run("sh", "-c", f"echo 0 > {switch}")  # as where it cannot be set
+        for state in ("down", "up"):
+            self.namespace.run("ip", "link", "set", self.device.name, state)
+        address = ("ip", "address", "show", self.device.name)
+        self.assertNotIn("fd00:99::1/64", self.namespace.run(*address))
+        for each in self.reactor.getReaders():
+            each.doRead()
+        self.assertIn("fd00:99::1/64", self.namespace.run(*address))
 
     def test_changes_of_other_devices_are_nothing_to_it(self) -> None:
         for state in ("down", "up"):
