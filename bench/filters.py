@@ -22,8 +22,6 @@ from rich.table import Table
 from twisted.internet.task import Clock
 
 from anyvpn.model.packet_filter import TCP, FilterRule
-from anyvpn.packets._compiled import Core
-from anyvpn.packets.core_rules import core_rules
 from anyvpn.packets.engines import EngineChoice, engine_class
 from anyvpn.packets.filtering import PacketFilter
 from anyvpn.testing.filter_packets import ip_packet, tcp
@@ -114,6 +112,9 @@ def judged_alone(engine: str, rules: int) -> float:
         begin = time.process_time_ns()
         judge.passing(packets, 0.0, from_client=True)
     else:
+        from anyvpn.packets._compiled import Core  # noqa: PLC0415 - optional
+        from anyvpn.packets.core_rules import core_rules  # noqa: PLC0415 - needs it
+
         core = Core(True, 0)
         core.attach(1, [(bytes(4), 0)], 0, PACKET_BYTES, core_rules(tuple(filters)))
         begin = time.process_time_ns()

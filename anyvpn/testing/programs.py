@@ -56,8 +56,8 @@ class Program:
         self._news = threading.Condition()
         self._silent = False
         self._process = subprocess.Popen(
-            # A shell that starts us in the background has SIGINT ignored, and that is inherited
-            ["setpriv", "--pdeathsig", "KILL", "--", "env", "--default-signal=INT", *command],
+            # Shells that start us in the background have signals ignored, and that is inherited
+            ["setpriv", "--pdeathsig", "KILL", "--", "env", "--default-signal=INT,HUP", *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
