@@ -147,6 +147,7 @@ GATEWAY_MEASURES = (
         "idle",
         lambda t, peer, timing: measure_idle(t, peer.gateway, timing),
         subjects=(PYTHON, COMPILED),
+        once=True,
     ),
     GatewayMeasure(
         "crowd", lambda t, peer, timing: measure_crowd(t, peer.connect, timing), once=True

@@ -265,8 +265,8 @@ bool stream_is_full(const stream *stream);
 bool stream_takes_control(const stream *stream, uint8_t kind);
 bool stream_takes_message(const stream *stream); /* of the handshake's kind */
 int stream_send(stream *stream); /* 0 or an errno */
-/* Takes one share of what waits at the socket; `room` is 2 * STREAM_ROOM bytes. */
-void stream_receive(turn *turn, stream *stream, uint8_t *room);
+/* Takes one share of what waits at the socket, and gives its size; `room` is 2 * STREAM_ROOM bytes. */
+size_t stream_receive(turn *turn, stream *stream, uint8_t *room);
 /* Opens what was kept, and `more` after it: with the keys that are there now. */
 void stream_go_on(turn *turn, stream *stream, const uint8_t *more, size_t size);
 void stream_lose(turn *turn, stream *stream, const char *why);

@@ -39,10 +39,11 @@ enum { FRAMES_PER_WAKE = 16, BYTES_PER_WAKE = 512 << 10 };
 enum { DATAGRAMS_ALONE = 4096 }; /* the same as in datagrams.py */
 enum { DATAGRAMS_PER_CALL = 32, CALLS_PER_WAKE = 4, EVENTS_PER_WAKE = 32 };
 
-/* Ours: at a high rate a thread lets packets gather for a moment, which makes batches of them; at
- * a low one it never waits */
+/* Ours: while clients send much, packet by packet, a thread lets that gather for a moment and merges
+ * more of it. At a low rate it never waits, nor when most goes to clients, which comes in
+ * super-packets: there the wait costs more than it saves. */
 enum { GATHER_NS = 50000, FEWEST_GATHERED = 2 };
-static const double rate_memory = 0.125;
+static const double memory = 0.125; /* share of the latest wake in what there was lately */
 
 enum watched { WAKE, DEVICE, SOCKET, STREAM };
 
@@ -53,7 +54,9 @@ typedef struct {
     int sockets[MOST_SOCKETS]; /* -1: not there */
     turn *turn;
     unsigned moved; /* frames and datagrams of this wake */
-    double rate;    /* of them in a second, lately */
+    size_t from_clients, from_device; /* bytes of this wake */
+    double rate;                      /* of frames and datagrams in a second, lately */
+    double surplus;                   /* of bytes from clients over those from the device, lately */
     uint8_t frame[LONGEST_FRAME];
     uint8_t *datagrams; /* DATAGRAMS_PER_CALL of LONGEST_FRAME bytes */
     uint8_t stream[2 * STREAM_ROOM];
@@ -321,6 +324,7 @@ static void read_device(worker *worker) {
             return;
         }
         worker->moved++;
+        worker->from_device += (size_t)size;
         engine_take_frame(worker->turn, worker->frame, (size_t)size);
         if ((size_t)size >= room)
             return;
@@ -396,6 +400,7 @@ static int receive_some(worker *worker, unsigned index) {
     for (int at = 0; at < received; at++) {
         peer_path path = {.socket = (uint16_t)index};
         size_t size = headers[at].msg_len, segment = size;
+        worker->from_clients += size;
         read_ancillary(&headers[at].msg_hdr, &path, &segment);
         if (size && read_name(&messages[at].name, &path))
             peers_receive(worker->turn, &path, worker->datagrams + (size_t)at * room, size, segment);
@@ -416,9 +421,12 @@ static void read_socket(worker *worker, unsigned index) {
 static void gather(worker *worker, double since) {
     double passed = worker->turn->now - since;
     double rate = passed > 0 ? worker->moved / passed : worker->rate;
-    worker->rate += (rate - worker->rate) * (passed > 0.01 ? 1 : rate_memory);
+    double surplus = (double)worker->from_clients - (double)worker->from_device;
+    worker->rate += (rate - worker->rate) * (passed > 0.01 ? 1 : memory);
+    worker->surplus += (surplus - worker->surplus) * memory;
     worker->moved = 0;
-    if (worker->rate * GATHER_NS * 1e-9 >= FEWEST_GATHERED) {
+    worker->from_clients = worker->from_device = 0;
+    if (worker->surplus > 0 && worker->rate * GATHER_NS * 1e-9 >= FEWEST_GATHERED) {
         struct timespec moment = {.tv_nsec = GATHER_NS};
         clock_nanosleep(CLOCK_MONOTONIC, 0, &moment, NULL);
     }
@@ -437,7 +445,7 @@ static void serve_stream(worker *worker, uint64_t identifier, uint32_t ready) {
     }
     worker->moved++;
     if (ready & (EPOLLIN | EPOLLHUP | EPOLLERR))
-        stream_receive(worker->turn, stream, worker->stream);
+        worker->from_clients += stream_receive(worker->turn, stream, worker->stream);
     if (stream->is_lost || stream->waits_for_keys) /* or it would be ready for ever */
         epoll_ctl(worker->epoll, EPOLL_CTL_DEL, stream->descriptor, NULL);
 }

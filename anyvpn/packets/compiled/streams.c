@@ -385,19 +385,19 @@ static void take_records(turn *turn, stream *stream, uint8_t *data, size_t size)
         stream_lose(turn, stream, problem);
 }
 
-void stream_receive(turn *turn, stream *stream, uint8_t *room) {
+size_t stream_receive(turn *turn, stream *stream, uint8_t *room) {
     if (stream->is_lost || stream->waits_for_keys)
-        return;
+        return 0;
     size_t kept = stream->record.size;
     ssize_t received = recv(stream->descriptor, room + STREAM_ROOM, STREAM_ROOM, MSG_DONTWAIT);
     if (received < 0) {
         if (errno != EAGAIN && errno != EINTR)
             stream_lose(turn, stream, "the connection was lost");
-        return;
+        return 0;
     }
     if (received == 0) {
         stream_lose(turn, stream, "the peer closed the connection");
-        return;
+        return 0;
     }
     /* What was kept is put right before what came */
     uint8_t *begin = room + STREAM_ROOM - kept;
@@ -406,6 +406,7 @@ void stream_receive(turn *turn, stream *stream, uint8_t *room) {
     drop(&stream->record);
     take_records(turn, stream, begin, kept + (size_t)received);
     turn_flush(turn);
+    return (size_t)received;
 }
 
 void stream_go_on(turn *turn, stream *stream, const uint8_t *more, size_t size) {
