@@ -7,13 +7,15 @@ tunnel.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import h11
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
 from anyvpn.errors import AnyvpnError, GatewayUnreachable, MalformedMessage, MessageTooLarge
 from anyvpn.packets.stream import TLSStream
+from anyvpn.packets.time_limit import TimeLimit
 
 # Ours
 LARGEST_HEAD_BYTES = 128 * 1024
@@ -59,10 +61,9 @@ class HTTPConnection:
         self.stream = stream
         self.exchanges = 0
         """How many requests were answered."""
-        self._reactor = reactor
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=LARGEST_HEAD_BYTES)
         self._waiting: Deferred[Answer | None] | None = None
-        self._time_limit: IDelayedCall | None = None
+        self._time_limit = TimeLimit(reactor)
         self._request: Request | None = None
         self._head: h11.Response | None = None
         self._body = bytearray()
@@ -106,7 +107,7 @@ class HTTPConnection:
             self._waiting = None
             self.close()
             raise MalformedMessage(f"the gateway makes us send what HTTP cannot: {error}") from None
-        self._time_limit = self._reactor.callLater(time_s, self._late, time_s)
+        self._time_limit.start(time_s, partial(self._late, time_s))
         self.stream.write(data)
         return await waiting
 
@@ -208,7 +209,6 @@ class HTTPConnection:
         return Answer(head.status_code, reason, headers, bytes(self._body))
 
     def _late(self, time_s: float) -> None:
-        self._time_limit = None
         self._fail(GatewayUnreachable(f"the gateway did not answer within {time_s:g} s"))
 
     def _fail(self, error: AnyvpnError) -> None:
@@ -229,8 +229,6 @@ class HTTPConnection:
         self.stream.abort("cancelled here")
 
     def _end_waiting(self) -> Deferred[Answer | None] | None:
-        time_limit, self._time_limit = self._time_limit, None
-        if time_limit is not None and time_limit.active():
-            time_limit.cancel()
+        self._time_limit.cancel()
         waiting, self._waiting = self._waiting, None
         return waiting

@@ -14,7 +14,6 @@ from twisted.internet.error import (
 )
 from twisted.internet.interfaces import (
     IConsumer,
-    IDelayedCall,
     IHalfCloseableProtocol,
     IPushProducer,
     IReactorSocket,
@@ -30,6 +29,7 @@ from anyvpn.client.endpoint import adopt_connection
 from anyvpn.errors import AnyvpnError, PeerError
 from anyvpn.interfaces import IInnerNetwork
 from anyvpn.model.printable import printable
+from anyvpn.packets.time_limit import TimeLimit
 from anyvpn.wire.socks5_server import Socks5Reply, Socks5ServerExchange, reply
 
 log = Logger()
@@ -130,12 +130,12 @@ class SocksClient(_Relayed):
         self._early = b""
         self._received_bytes = 0
         self._connecting: Deferred[None] | None = None
-        self._time_limit: IDelayedCall | None = None
+        self._time_limit = TimeLimit(factory.reactor)
 
     def connectionMade(self) -> None:
         """A client is there."""
         self._factory.connections += 1
-        self._time_limit = self._factory.reactor.callLater(GREETING_TIME_S, self._abort)
+        self._time_limit.start(GREETING_TIME_S, self._abort)
 
     def dataReceived(self, data: bytes) -> None:
         """A part of the greeting, or bytes for the other end."""
@@ -156,7 +156,7 @@ class SocksClient(_Relayed):
         if answer:
             self.tcp.write(answer)
         if self._exchange.request is not None:
-            self._stop_clock()
+            self._time_limit.cancel()
             request, self._early = self._exchange.request, self._exchange.leftover
             self._exchange = None
             self._connecting = Deferred.fromCoroutine(self._connect(request.host, request.port))
@@ -173,7 +173,7 @@ class SocksClient(_Relayed):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The client is gone."""
         self._factory.connections -= 1
-        self._stop_clock()
+        self._time_limit.cancel()
         if self._connecting is not None:
             self._connecting.cancel()
         super().connectionLost(reason)
@@ -215,8 +215,3 @@ class SocksClient(_Relayed):
 
     def _abort(self) -> None:
         self.tcp.abortConnection()
-
-    def _stop_clock(self) -> None:
-        time_limit, self._time_limit = self._time_limit, None
-        if time_limit is not None and time_limit.active():
-            time_limit.cancel()

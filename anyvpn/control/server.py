@@ -19,7 +19,6 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     IListeningPort,
     IReactorTime,
     IReactorUNIX,
@@ -36,6 +35,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from anyvpn.control.reports import Reports
 from anyvpn.control.status import CONNECTION_TIME_S, SESSIONS_PATH, STATUS_PATH, write_json
 from anyvpn.errors import StartUpFailed
+from anyvpn.packets.time_limit import TimeLimit
 
 log = Logger()
 
@@ -178,18 +178,16 @@ class _Connection(ProtocolWrapper):
 
     def __init__(self, factory: _Connections, wrapped: Any) -> None:
         super().__init__(factory, wrapped)
-        self._reactor = factory.reactor
-        self._limit: IDelayedCall | None = None
+        self._time_limit = TimeLimit(factory.reactor)
 
     def connectionMade(self) -> None:
         """It is there."""
-        self._limit = self._reactor.callLater(CONNECTION_TIME_S, self._time_is_up)
+        self._time_limit.start(CONNECTION_TIME_S, self._time_is_up)
         super().connectionMade()  # type: ignore[no-untyped-call]  # nor here
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """It is gone."""
-        if self._limit is not None and self._limit.active():
-            self._limit.cancel()
+        self._time_limit.cancel()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]  # nor here
 
     def _time_is_up(self) -> None:

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import h11
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from anyvpn.gateway.settings import Limits
 from anyvpn.packets.stream import TLSStream
+from anyvpn.packets.time_limit import TimeLimit
 
 log = Logger()
 
@@ -80,7 +82,6 @@ class HTTPConnection:
         answer: Callable[[Request], Awaitable[Response]],
         refused: Callable[[str], None],
     ) -> None:
-        self._reactor = reactor
         self._stream = stream
         self._limits = limits
         self._answer = answer
@@ -92,7 +93,7 @@ class HTTPConnection:
         self._answered = 0
         self._idle = False
         self._waiting_bytes = 0
-        self._time_limit: IDelayedCall | None = None
+        self._time_limit = TimeLimit(reactor)
         self._over = False
         stream.notify_drained(self._drained)
         self._wait_for(limits.request_time_s, "no request came")
@@ -165,7 +166,7 @@ class HTTPConnection:
     def _take_request(self) -> None:
         head = self._head
         assert head is not None
-        self._stop_waiting()
+        self._time_limit.cancel()
         request = Request(
             head.method.decode("ascii"),
             head.target.decode("ascii"),
@@ -275,16 +276,9 @@ class HTTPConnection:
     # --- time and end ---------------------------------------------------------------------
 
     def _wait_for(self, time_s: float, or_else: str) -> None:
-        self._stop_waiting()
-        self._time_limit = self._reactor.callLater(time_s, self._out_of_time, or_else)
-
-    def _stop_waiting(self) -> None:
-        time_limit, self._time_limit = self._time_limit, None
-        if time_limit is not None and time_limit.active():
-            time_limit.cancel()
+        self._time_limit.start(time_s, partial(self._out_of_time, or_else))
 
     def _out_of_time(self, why: str) -> None:
-        self._time_limit = None
         if why:
             self._refuse(408, why)
         else:
@@ -298,7 +292,7 @@ class HTTPConnection:
     def _end(self) -> None:
         if not self._over:
             self._over = True
-            self._stop_waiting()
+            self._time_limit.cancel()
             del self._answer, self._refused  # who answers holds this object, too
 
 
