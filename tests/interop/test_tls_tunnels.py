@@ -63,11 +63,16 @@ class OpenSSLTunnel:
         )
         self._probes = 0
         self.output = b""
-        self.wait_for(b"Verify return code: 0 (ok)")
-        self.write(http_request("CONNECT", TUNNEL_PATH, b"", *offer(token)))
-        self.wait_for(b"HTTP/1.1 200 ")
+        self._token = token
 
     def __enter__(self) -> Self:
+        try:
+            self.wait_for(b"Verify return code: 0 (ok)")
+            self.write(http_request("CONNECT", TUNNEL_PATH, b"", *offer(self._token)))
+            self.wait_for(b"HTTP/1.1 200 ")
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(
@@ -76,6 +81,9 @@ class OpenSSLTunnel:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         self._process.kill()
         self._process.communicate()
 

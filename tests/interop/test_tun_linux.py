@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ from twisted.internet.testing import MemoryReactor
 from twisted.logger import capturedLogs, formatEvent
 
 from anyvpn.backends.tun_linux import LinuxGatewayDevice, Settings, build
+from anyvpn.backends.tun_linux_watch import LinkWatch
 from anyvpn.errors import TunUnavailable
 from anyvpn.interfaces import IRoutedTunDevice, ITunBackend
 from anyvpn.model.group_policy import Network
@@ -350,6 +352,20 @@ class ClientRoutesTests(NamespaceTestCase):
         for each in self.reactor.getReaders():
             each.doRead()
         self.assertIn("fd00:99::1/64", self.namespace.run(*address))
+
+    def test_all_are_there_again_where_nobody_knows_what_was_missed(self) -> None:
+        self.set_routes("10.5.0.0/16")
+        watch = next(each for each in self.reactor.getReaders() if isinstance(each, LinkWatch))
+        self.namespace.run("ip", "link", "set", self.device.name, "down")
+        heard = watch._socket
+        while select.select([heard], [], [], 0)[0]:
+            heard.recv(1 << 16)  # as if the kernel had kept no room for it
+        with patch.object(watch, "_socket") as flooded:
+            flooded.recv.side_effect = [OSError(errno.ENOBUFS, "flooded"), BlockingIOError()]
+            watch.doRead()
+        self.namespace.run("ip", "link", "set", self.device.name, "up")
+        watch.doRead()
+        self.assertEqual(self.routes(), {"10.5.0.0/16"})
 
     def test_changes_of_other_devices_are_nothing_to_it(self) -> None:
         for state in ("down", "up"):

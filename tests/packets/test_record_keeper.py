@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from anyvpn.interfaces import IRecordKeeper
 from anyvpn.model.channels import ReturnedConnection, TLSRecords
-from anyvpn.packets.stream import TLSStream
+from anyvpn.packets.stream import CLOSE_TIME_S, TLSStream
 from anyvpn.packets.tls_keys import TLSSecrets
 from tests.gateway.memory_tls import (
     HOST,
@@ -80,7 +80,7 @@ class Handed:
         self.secrets.watch(context)
         context.set_max_proto_version(version)
         self.reader, self.keeper, self.transport = Reader(), Keeper(), SocketTransport()
-        clock = Clock()
+        self.clock = clock = Clock()
         self.stream = TLSStream(clock, context, self.reader, secrets=self.secrets)
         self.wire = Wire(clock, self.transport, MemoryTransport())
         self.transport.protocol = self.stream
@@ -120,6 +120,24 @@ class RecordKeeperTests:
         handed.stream.close()
         assert bytes(handed.transport.outgoing) == b"the keeper's goodbye"
         assert handed.transport.closing
+
+    def test_a_peer_that_does_not_end_its_half_is_cut(self, handed: Handed) -> None:
+        handed.transport.loseWriteConnection = lambda: None  # type: ignore[method-assign]  # nobody answers
+        handed.stream.close()
+        handed.stream.dataReceived(bytes(100_000))  # what still comes is nobody's
+        handed.clock.advance(CLOSE_TIME_S - 0.1)
+        handed.wire.pump()
+        assert handed.reader.closings == []
+        handed.clock.advance(0.2)
+        handed.wire.pump()
+        assert handed.reader.closings == ["closed here"]
+        assert handed.clock.getDelayedCalls() == []
+
+    def test_who_has_no_descriptor_does_not_read(self, handed: Handed) -> None:
+        handed.stream.pause_reading()
+        handed.transport.is_paused = True
+        handed.stream.resume_reading()
+        assert handed.transport.is_paused
 
     def test_an_abort_needs_nothing_of_openssl(self, handed: Handed) -> None:
         handed.stream.abort("enough")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from unittest import TestCase
 
 from twisted.internet.task import Clock
@@ -40,3 +41,16 @@ class TimeLimitTests(TestCase):
         self.clock.advance(1)
         self.assertEqual(self.ups, 1)
         self.limit.cancel()
+
+    def test_whom_it_has_told_is_kept_no_longer(self) -> None:
+        class Owner:
+            def is_up(self) -> None:
+                """It is told."""
+
+        owner = Owner()
+        told = weakref.ref(owner)
+        self.limit.start(2.0, owner.is_up)
+        del owner
+        self.assertIsNotNone(told())
+        self.clock.advance(2)
+        self.assertIsNone(told())
