@@ -215,10 +215,21 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+@contextmanager
+def _readers_may_leave() -> Iterator[None]:
+    """Print what `head` and others have no more use for to nowhere."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def list_rows() -> None:
     """The names for --rows."""
-    for row in ROWS:
-        print(f"{row.key:28} {row.title}, {row.unit}")
+    with _readers_may_leave():
+        for row in ROWS:
+            print(f"{row.key:28} {row.title}, {row.unit}")
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -256,11 +267,12 @@ def main() -> int:
             status = 1
         finally:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+    run.results.write(options.json)
     console = Console(highlight=False)
     # In a file or a pipe nobody wants cells of six characters
-    show(run.results, console if console.is_terminal else Console(highlight=False, width=WIDTH))
-    run.results.write(options.json)
-    print(f"\nWritten to {options.json}")
+    with _readers_may_leave():
+        show(run.results, console if console.is_terminal else Console(highlight=False, width=WIDTH))
+        print(f"\nWritten to {options.json}")
     return status
 
 
