@@ -19,7 +19,8 @@ from anyvpn.testing.programs import UnmetExpectation
 Profile = tuple[tuple[str, float], ...]
 """Functions with their share of the time in percent, the greatest first."""
 
-# From py-spy: "name (file:line)"; from perf: "12.34%  [k] name"
+# From py-spy: "thread (number): name", "name (file:line)"; from perf: "12.34%  [k] name"
+_MAIN_THREAD = ": MainThread"
 _FRAME = re.compile(r"(?P<name>.+) \((?P<file>[^:()]+)(?::\d+)?\)$")
 _PERF_LINE = re.compile(r"^ +(?P<share>[\d.]+)% +\[(?P<kind>.)\] (?P<name>\S+)")
 
@@ -27,8 +28,6 @@ _PERF_LINE = re.compile(r"^ +(?P<share>[\d.]+)% +\[(?P<kind>.)\] (?P<name>\S+)")
 SAMPLES_PER_S = 250
 MOST_FUNCTIONS = 12
 LEAST_SHARE = 1.0
-_WAITING = ("threading.py",)
-"""Threads of a pool that wait for work are taken for busy ones."""
 _PYTHON_FILE = ".py"
 
 
@@ -44,8 +43,9 @@ def record(engine: EngineChoice, pid: int, time_s: int, directory: Path) -> Prof
     if engine == "python":
         output = directory / "py-spy"
         _run(
-            *(str(_py_spy()), "record", "--native", "--format", "raw", "--output", str(output)),
-            *("--rate", str(SAMPLES_PER_S), "--duration", str(time_s), "--pid", str(pid)),
+            *(str(_py_spy()), "record", "--native", "--threads", "--format", "raw"),
+            *("--output", str(output), "--rate", str(SAMPLES_PER_S)),
+            *("--duration", str(time_s), "--pid", str(pid)),
         )
         return read_py_spy(output.read_text())
     output = directory / "perf"
@@ -57,13 +57,18 @@ def record(engine: EngineChoice, pid: int, time_s: int, directory: Path) -> Prof
 
 
 def read_py_spy(stacks: str) -> Profile:
-    """The functions of collapsed stacks; what Python calls counts by its own name."""
+    """The functions of collapsed stacks; what Python calls counts by its own name.
+
+    All packets are moved in the reactor's thread. Others, which wait for work nearly always, are
+    taken for busy at times and left out.
+    """
     counts: Counter[str] = Counter()
     for line in stacks.splitlines():
         stack, _, count = line.rpartition(" ")
-        frames = [found for each in stack.split(";") if (found := _FRAME.match(each))]
+        thread, *calls = stack.split(";")
+        frames = [found for each in calls if (found := _FRAME.match(each))]
         python = [each for each in frames if each["file"].endswith(_PYTHON_FILE)]
-        if not python or python[-1]["file"].endswith(_WAITING):
+        if not thread.endswith(_MAIN_THREAD) or not python:
             continue
         name = _name(python[-1])
         if frames[-1] is not python[-1] and not frames[-1]["name"].startswith("0x"):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from bench.profiler import read_perf, read_py_spy
 
-REACTOR = "<module> (twistd:8);run (twisted/scripts/twistd.py:35)"
-# py-spy 0.4, --native --format raw
+REACTOR = "thread (30221): MainThread;<module> (twistd:8);run (twisted/scripts/twistd.py:35)"
+STORE = "thread (30233): sessions;Thread.run (threading.py:975)"
+# py-spy 0.4, --native --threads --format raw
 STACKS = f"""\
 {REACTOR};LinuxTunDevice.read_packets (anyvpn/tun/device.py:78);read (libc.so.6) 6
 {REACTOR};LinuxTunDevice.read_packets (anyvpn/tun/device.py:79);read (libc.so.6) 4
 {REACTOR};RecordSealer._seal (anyvpn/dtls/records.py:170) 8
 {REACTOR};RecordSealer._seal (anyvpn/dtls/records.py:171);0x7f2929169f16 (libc.so.6) 2
-Thread.run (threading.py:975);0x7f29291ed8ec (libc.so.6) 300
-0x7f29291ed8ec (libc.so.6) 100
+{STORE};SQLiteThread._run (anyvpn/backends/sqlite_thread.py:81);0x7f350cb94f16 (libc.so.6) 300
+thread (30221): MainThread;0x7f29291ed8ec (libc.so.6) 100
 """
 # perf 6.1, --sort symbol --stdio
 REPORT = """\
@@ -29,7 +30,7 @@ REPORT = """\
 
 
 class PySpyTests:
-    def test_functions_are_counted_with_what_they_call(self) -> None:
+    def test_functions_of_the_reactor_are_counted_with_what_they_call(self) -> None:
         assert read_py_spy(STACKS) == (
             ("LinuxTunDevice.read_packets (device.py) → read", 50.0),
             ("RecordSealer._seal (records.py)", 50.0),
