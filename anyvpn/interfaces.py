@@ -143,6 +143,10 @@ class ITunDevice(Interface):
         "0: plain IP packets. 10 or 12: each packet follows a virtio_net_hdr of that size, may "
         "be a super-packet of up to 64 KB, and its checksum may still have to be filled in."
     )
+    takes_datagrams: bool = Attribute(
+        "Whether datagrams of one UDP flow, too, may be written as a super-packet: with a "
+        "virtio_net_hdr, since Linux 6.2."
+    )
     on_lost: Callable[[str], None] = Attribute(
         "Called with the reason when the device is gone that nobody has closed; its owner sets it."
     )

@@ -47,6 +47,7 @@ class NoDevice:
 
     name = "none"
     vnet_header_bytes = 0
+    takes_datagrams = False
 
     def __init__(self, settings: AdapterSettings) -> None:
         self.mtu_bytes = settings.mtu_bytes

@@ -21,7 +21,9 @@ _Path = tuple[int, int, bytes, int, int, int, bytes]
 _Keys = tuple[bytes, int, int, bytes, bytes, bytes, bytes]
 
 class Core:
-    def __init__(self, follows_client: bool, device_header: int) -> None: ...
+    def __init__(
+        self, follows_client: bool, device_header: int, takes_datagrams: bool = False
+    ) -> None: ...
     def attach(
         self,
         tunnel: int,

@@ -17,7 +17,7 @@ MODULUS = 0xFFFF
 
 # Ours: folding a long number in halves first is cheaper than one long division
 _FOLDS = tuple((bits, (1 << bits) - 1) for bits in (16384, 8192, 4096, 2048))
-_FEWEST_BYTES_FOR_NUMPY = 1024
+_FEWEST_BYTES_FOR_NUMPY = 4096
 
 
 def word_sum(data: bytes) -> int:

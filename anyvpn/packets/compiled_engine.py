@@ -83,7 +83,9 @@ class CompiledPacketEngine(PythonPacketEngine):
     ) -> None:
         super().__init__(reactor, device, datagrams, follows_client=follows_client)
         self._fd_reactor = reactor
-        self._core = Core(follows_client, device.vnet_header_bytes)
+        self._core = Core(
+            follows_client, device.vnet_header_bytes, takes_datagrams=device.takes_datagrams
+        )
         self._waker: Waker | None = None
         self._is_settling = False
         self._serials = count(1)

@@ -208,7 +208,7 @@ class PythonPacketEngine:
                 # An answer is never too long, so no answer comes of it
                 self._guard(tunnel, partial(tunnel.send, group, now_s))
         if elsewhere:
-            self._device.write_packets(merge_segments(elsewhere, self._device.vnet_header_bytes))
+            self._write(elsewhere)
 
     # --- from clients ---------------------------------------------------------------------------
 
@@ -349,8 +349,16 @@ class PythonPacketEngine:
             for other, group in groups.items():
                 self._send(other, group, now_s)
         if packets:
-            frames = merge_segments(packets, self._device.vnet_header_bytes)
-            tunnel.dropped_unroutable += self._device.write_packets(frames)
+            tunnel.dropped_unroutable += self._write(packets)
+
+    def _write(self, packets: Sequence[bytes]) -> int:
+        """Hand packets to the device; gives how many frames it refused."""
+        device = self._device
+        return device.write_packets(
+            merge_segments(
+                packets, device.vnet_header_bytes, takes_datagrams=device.takes_datagrams
+            )
+        )
 
     # --- what its channels do -------------------------------------------------------------------
 

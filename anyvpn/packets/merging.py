@@ -1,14 +1,15 @@
-"""Segments of a TCP flow, merged to one super-packet for the tun device.
+"""Segments of a TCP flow, datagrams of a UDP flow: one super-packet for the tun device.
 
 The rules are those of the kernel's own GRO: cut again, a super-packet gives what was received,
 but for IPv4 ids that stood still, which count up then.
 
-Source: Linux, net/ipv4/tcp_offload.c; virtio 1.2, section 5.1.6.
+Source: Linux, net/ipv4/tcp_offload.c, net/ipv4/udp_offload.c; virtio 1.2, section 5.1.6.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from struct import Struct
 
 from anyvpn.packets.checksums import MODULUS, internet_checksum, segment_sums, word_sum
@@ -17,10 +18,9 @@ from anyvpn.packets.tcp_layout import tcp_layout
 # From the protocol
 _VNET_HEADER = Struct("=BBHHHH")
 _NEEDS_CHECKSUM = 1
-_GSO_TCP = {4: 1, 6: 4}
-_TCP_SEQUENCE_AT, _TCP_OFFSET_AT, _TCP_FLAGS_AT, _TCP_CHECKSUM_AT = 4, 12, 13, 16
+_TCP_SEQUENCE_AT, _TCP_OFFSET_AT, _TCP_FLAGS_AT = 4, 12, 13
+_UDP_LENGTH_AT, _UDP_BYTES = 4, 8
 _CHECKSUM_BYTES = 2
-_TCP = 6
 _TCP_BYTES, _LONGEST_TCP_BYTES = 20, 60
 _PLAIN_IPV4 = 0x45  # without options
 _FIN, _PSH, _ACK, _ECE = 0x01, 0x08, 0x10, 0x40
@@ -35,22 +35,38 @@ _LAYOUTS = {
     for version, ip_bytes in ((4, _IPV4_BYTES), (6, _IPV6_BYTES))
     for words in range(5, 16)
 }
+_UDP_LAYOUTS = {4: Struct("!2sHH4sH12sHH"), 6: Struct("!4sH2s36sHH")}
+"""IP as in `tcp_layout`, then UDP's length and checksum."""
 
 
-# Addresses and ports; whether it may be merged at all; what all segments of a super-packet
-# share; id; sequence; flags; bytes of both headers
-_Segment = tuple[bytes, bool, tuple[bytes, ...], int, int, int, int]
+@dataclass(frozen=True, slots=True)
+class _Protocol:
+    """A transport whose packets are merged; `gso` is its kind of super-packet by IP's version."""
 
-# One more of each field of a header, read as one number up to TCP's checksum
-_SEQUENCE = 1 << 64
-_IDENT, _IP_CHECKSUM = 1 << 240, 1 << 192
+    number: int
+    gso: dict[int, int]
+    checksum_at: int
+    counts_bytes: bool
+    """Whether there is a sequence number, which the payload moves on."""
 
 
-def merge_segments(packets: Sequence[bytes], header_bytes: int) -> list[bytes]:
+_TCP = _Protocol(6, {4: 1, 6: 4}, 16, counts_bytes=True)
+_UDP = _Protocol(17, {4: 5, 6: 5}, 6, counts_bytes=False)
+
+
+# Its flow; whether it may be merged at all; what all parts of a super-packet share; id; sequence;
+# flags; bytes of both headers; protocol
+_Segment = tuple[bytes, bool, tuple[bytes, ...], int, int, int, int, _Protocol]
+
+
+def merge_segments(
+    packets: Sequence[bytes], header_bytes: int, *, takes_datagrams: bool = False
+) -> list[bytes]:
     """Packets as frames for the device; segments of a TCP flow become one super-packet.
 
-    Flows may be interleaved: each packet keeps its place within its flow. Only segments whose
-    checksums are right are merged, since the super-packet is given a new one.
+    So do datagrams of a UDP flow where the device `takes_datagrams`. Flows may be interleaved:
+    each packet keeps its place within its flow. Only packets whose checksums are right are merged,
+    since the super-packet is given a new one.
     """
     if not header_bytes:
         return list(packets)
@@ -64,9 +80,9 @@ def merge_segments(packets: Sequence[bytes], header_bytes: int) -> list[bytes]:
         if not open_runs and _carries_nothing(packet):
             items.append(packet)
             continue
-        segment = _read(packet)
+        segment = _read(packet, takes_datagrams)
         if segment is None:
-            # Anything but TCP may change places with TCP
+            # Anything but what is merged may change places with that
             items.append(packet)
             continue
         flow, mergeable = segment[0], segment[1]
@@ -100,32 +116,37 @@ def _carries_nothing(packet: bytes) -> bool:
     return (
         _IPV4_BYTES + _TCP_BYTES <= size <= _IPV4_BYTES + _LONGEST_TCP_BYTES
         and packet[0] == _PLAIN_IPV4
-        and packet[9] == _TCP
+        and packet[9] == _TCP.number
         and size == _IPV4_BYTES + (packet[_IPV4_BYTES + _TCP_OFFSET_AT] >> 4) * 4
     )
 
 
-def _read(packet: bytes) -> _Segment | None:
-    """The TCP segment in this packet; None when there is certainly no TCP in it.
+def _read(packet: bytes, takes_datagrams: bool) -> _Segment | None:
+    """The part of a flow that this packet is; None when it is certainly no such.
 
     The flow is empty when it cannot be known: options of IP, fragments, extension headers.
     """
     size = len(packet)
     version = packet[0] >> 4 if size > _IPV4_BYTES else 0
     if version == 4:
-        if packet[9] != _TCP:
+        protocol = packet[9]
+        if takes_datagrams and protocol == _UDP.number:
+            return _read_datagram(packet, 4)
+        if protocol != _TCP.number:
             return None
         layout = _LAYOUTS.get((4, packet[32] >> 4)) if size > 32 else None
-        # 0x3F: more fragments, or not the first one
-        if layout is None or size < layout.size or packet[0] != _PLAIN_IPV4 or packet[6] & 0x3F:
+        if layout is None or size < layout.size or _hides_flow(packet):
             return _UNKNOWN_FLOW
         service, length, ident, fragment, _, flow, *tcp = layout.unpack_from(packet)
         sequence, acknowledge, flags, window, _, rest = tcp
         common = (service, fragment, acknowledge, window, rest)
         whole = length == size and not packet[7]
     elif version == 6 and size > _IPV6_BYTES:
-        if packet[6] != _TCP:
-            return _UNKNOWN_FLOW if packet[6] in _IPV6_EXTENSIONS else None
+        protocol = packet[6]
+        if takes_datagrams and protocol == _UDP.number:
+            return _read_datagram(packet, 6)
+        if protocol != _TCP.number:
+            return _UNKNOWN_FLOW if protocol in _IPV6_EXTENSIONS else None
         layout = _LAYOUTS.get((6, packet[52] >> 4)) if size > 52 else None
         if layout is None or size < layout.size:
             return _UNKNOWN_FLOW
@@ -137,37 +158,65 @@ def _read(packet: bytes) -> _Segment | None:
     else:
         return None
     mergeable = whole and size > layout.size and flags & ~(_ECE | _FIN | _PSH) == _ACK
-    return flow, mergeable, common, ident, sequence, flags, layout.size
+    return flow, mergeable, common, ident, sequence, flags, layout.size, _TCP
 
 
-_UNKNOWN_FLOW: _Segment = (b"", False, (), 0, 0, 0, 0)
+def _read_datagram(packet: bytes, version: int) -> _Segment:
+    size = len(packet)
+    layout = _UDP_LAYOUTS[version]
+    if size < layout.size or (version == 4 and _hides_flow(packet)):
+        return _UNKNOWN_FLOW
+    if version == 4:
+        service, length, ident, fragment, _, flow, udp_bytes, checksum = layout.unpack_from(packet)
+        common = (service, fragment)
+        whole = length == size and not packet[7]
+    else:
+        label, length, hops, flow, udp_bytes, checksum = layout.unpack_from(packet)
+        ident = 0
+        common = (label, hops)
+        whole = length + _IPV6_BYTES == size
+    header_bytes = layout.size
+    intact = udp_bytes == size - header_bytes + _UDP_BYTES and checksum != 0
+    mergeable = whole and intact and size > header_bytes
+    return flow + b"u", mergeable, common, ident, 0, 0, header_bytes, _UDP
+
+
+def _hides_flow(packet: bytes) -> bool:
+    """Whether an IPv4 packet has options, or is a fragment."""
+    # 0x3F: more fragments, or not the first one
+    return packet[0] != _PLAIN_IPV4 or bool(packet[6] & 0x3F)
+
+
+_UNKNOWN_FLOW: _Segment = (b"", False, (), 0, 0, 0, 0, _TCP)
 
 
 class _Run:
-    """Segments of one flow that follow each other without a gap."""
+    """Packets of one flow that follow each other without a gap."""
 
     __slots__ = (
-        *("_closed", "_common", "_flags", "_flow", "_headers_bytes", "_ident_step", "_ip_bytes"),
-        *("_is_intact", "_next_ident", "_next_sequence", "_segment_bytes", "_size_bytes"),
+        *("_closed", "_common", "_flags", "_headers_bytes", "_ident_step", "_ip_bytes"),
+        *("_is_intact", "_next_ident", "_next_sequence", "_protocol", "_segment_bytes"),
+        "_size_bytes",
         "packets",
     )
 
     def __init__(self, segment: _Segment, packet: bytes) -> None:
-        self._flow, _, self._common, ident, sequence, self._flags, headers_bytes = segment
+        _, _, self._common, ident, sequence, self._flags, headers_bytes, self._protocol = segment
         self._headers_bytes = headers_bytes
         self._ip_bytes = _IPV4_BYTES if packet[0] >> 4 == 4 else _IPV6_BYTES
         self._is_intact = self._has_intact_ip_header(packet)
         self.packets = [packet]
         self._segment_bytes = len(packet) - headers_bytes
         self._size_bytes = len(packet)
-        self._next_sequence = (sequence + self._segment_bytes) & 0xFFFFFFFF
+        self._next_sequence = sequence
+        self._move_on(self._segment_bytes)
         self._next_ident = ident
         self._ident_step = -1
         self._closed = False
 
     def take(self, segment: _Segment, packet: bytes) -> bool:
         """Add a segment when it continues this run; the header's size is part of `common`."""
-        _, _, common, ident, sequence, flags, headers_bytes = segment
+        _, _, common, ident, sequence, flags, headers_bytes, _ = segment
         payload_bytes = len(packet) - headers_bytes
         if (
             sequence != self._next_sequence
@@ -187,7 +236,7 @@ class _Run:
         self.packets.append(packet)
         self._is_intact = self._is_intact and self._has_intact_ip_header(packet)
         self._size_bytes += payload_bytes
-        self._next_sequence = (sequence + payload_bytes) & 0xFFFFFFFF
+        self._move_on(payload_bytes)
         self._flags |= flags
         self._closed = payload_bytes < self._segment_bytes or bool(flags & (_FIN | _PSH))
         return True
@@ -195,25 +244,27 @@ class _Run:
     def take_alike(self, packets: Sequence[bytes], start: int) -> int:
         """Add those from `start` on that continue this run as its last did; gives where they end.
 
-        A look that is quick for bulk traffic. Up to TCP's checksum a header is one number, and that
-        of the next segment is so much more; it stops before any field would flow over. What is
-        behind the checksum stays the same. Whoever follows in this way has an intact IP header if
-        the last one had, for id and checksum make up for each other.
+        A look that is quick for bulk traffic. Up to the transport's checksum a header is one
+        number, and that of the next packet is so much more; it stops before any field would flow
+        over. What is behind the checksum stays the same. Whoever follows in this way has an intact
+        IP header if the last one had, for id and checksum make up for each other.
         """
         if self._closed:
             return start
         last = self.packets[-1]
         size, step = len(last), self._segment_bytes
-        checksum_at = self._ip_bytes + _TCP_CHECKSUM_AT
-        sequence_at = self._ip_bytes + _TCP_SEQUENCE_AT
+        checksum_at = self._ip_bytes + self._protocol.checksum_at
         from_bytes = int.from_bytes
         most = (_LONGEST_PACKET_BYTES - self._size_bytes) // step
-        sequence = from_bytes(last[sequence_at : sequence_at + 4])
-        most = min(most, (0xFFFFFFFF - sequence) // step)
-        difference = step * _SEQUENCE
+        difference = 0
+        if self._protocol.counts_bytes:
+            sequence_end = self._ip_bytes + _TCP_SEQUENCE_AT + 4
+            sequence = from_bytes(last[sequence_end - 4 : sequence_end])
+            most = min(most, (0xFFFFFFFF - sequence) // step)
+            difference = step << 8 * (checksum_at - sequence_end)
         if self._ident_step:
             most = min(most, 0xFFFF - from_bytes(last[4:6]), from_bytes(last[10:12]))
-            difference += _IDENT - _IP_CHECKSUM
+            difference += (1 << 8 * (checksum_at - 6)) - (1 << 8 * (checksum_at - 12))
         rest_at, rest_end = checksum_at + _CHECKSUM_BYTES, self._headers_bytes
         rest = last[rest_at:rest_end]
         expected = from_bytes(last[:checksum_at]) + difference
@@ -232,12 +283,16 @@ class _Run:
         taken = at - start
         self.packets += packets[start:at]
         self._size_bytes += taken * step
-        self._next_sequence = (self._next_sequence + taken * step) & 0xFFFFFFFF
+        self._move_on(taken * step)
         self._next_ident = (self._next_ident + taken * self._ident_step) & 0xFFFF
         return at
 
+    def _move_on(self, payload_bytes: int) -> None:
+        if self._protocol.counts_bytes:
+            self._next_sequence = (self._next_sequence + payload_bytes) & 0xFFFFFFFF
+
     def _learn_ident_step(self, ident: int, packet: bytes) -> bool:
-        """The second segment says whether ids count up or, without fragments, stay the same."""
+        """The second one says whether ids count up or, without fragments, stay the same."""
         step = (ident - self._next_ident) & 0xFFFF
         # IPv6 has no id; IPv4's may stand still where DF makes it meaningless (RFC 6864)
         if step == 1 or (step == 0 and (packet[0] >> 4 == 6 or packet[6] & 0x40)):
@@ -249,32 +304,36 @@ class _Run:
         """The frame of all segments together; None when any of them is damaged."""
         if not (self._is_intact and self._checksums_are_right()):
             return None
-        first = self.packets[0]
+        first, protocol = self.packets[0], self._protocol
         headers_bytes, ip_bytes = self._headers_bytes, self._ip_bytes
         version = first[0] >> 4
-        tcp_bytes = self._size_bytes - ip_bytes
+        rest_bytes = self._size_bytes - ip_bytes
         header = bytearray(first[:headers_bytes])
         if version == 4:
             header[2:4] = self._size_bytes.to_bytes(2, "big")
             header[10:12] = b"\0\0"
             header[10:12] = internet_checksum(bytes(header[:_IPV4_BYTES])).to_bytes(2, "big")
         else:
-            header[4:6] = tcp_bytes.to_bytes(2, "big")
-        header[ip_bytes + _TCP_FLAGS_AT] = self._flags
-        checksum_at = ip_bytes + _TCP_CHECKSUM_AT
-        header[checksum_at : checksum_at + _CHECKSUM_BYTES] = self._pseudo_sum(tcp_bytes).to_bytes(
-            2, "big"
-        )
+            header[4:6] = rest_bytes.to_bytes(2, "big")
+        if protocol is _TCP:
+            header[ip_bytes + _TCP_FLAGS_AT] = self._flags
+        else:
+            length_at = ip_bytes + _UDP_LENGTH_AT
+            header[length_at : length_at + 2] = rest_bytes.to_bytes(2, "big")
+        checksum_at = ip_bytes + protocol.checksum_at
+        checksum = self._pseudo_sum(rest_bytes)
+        header[checksum_at : checksum_at + _CHECKSUM_BYTES] = checksum.to_bytes(2, "big")
         vnet_header = _VNET_HEADER.pack(
-            *(_NEEDS_CHECKSUM, _GSO_TCP[version], headers_bytes),
-            *(self._segment_bytes, ip_bytes, _TCP_CHECKSUM_AT),
+            *(_NEEDS_CHECKSUM, protocol.gso[version], headers_bytes),
+            *(self._segment_bytes, ip_bytes, protocol.checksum_at),
         )
         pieces: list[bytes | bytearray] = [vnet_header.ljust(header_bytes, b"\0"), header]
         pieces += [packet[headers_bytes:] for packet in self.packets]
         return b"".join(pieces)
 
-    def _pseudo_sum(self, tcp_bytes: int) -> int:
-        return (word_sum(self._flow[:-4]) + _TCP + tcp_bytes) % MODULUS
+    def _pseudo_sum(self, rest_bytes: int) -> int:
+        addresses = self.packets[0][12 if self._ip_bytes == _IPV4_BYTES else 8 : self._ip_bytes]
+        return (word_sum(addresses) + self._protocol.number + rest_bytes) % MODULUS
 
     def _has_intact_ip_header(self, packet: bytes) -> bool:
         return self._ip_bytes == _IPV6_BYTES or not word_sum(packet[:_IPV4_BYTES])

@@ -83,6 +83,7 @@ class AdapterContract(_Case):
         assert adapter.name
         assert adapter.mtu_bytes == MTU_BYTES, adapter.mtu_bytes
         assert adapter.vnet_header_bytes in (0, 10, 12)
+        assert adapter.vnet_header_bytes or not adapter.takes_datagrams
 
     async def test_packets_pass_in_order_both_ways(self) -> None:
         adapter = await self._open()

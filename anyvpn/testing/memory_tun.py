@@ -25,6 +25,7 @@ class MemoryTun:
         self.name = name
         self.mtu_bytes = mtu_bytes
         self.vnet_header_bytes = 0
+        self.takes_datagrams = False
         self.written: list[bytes] = []
         self.refuse_writes = False
         self.routes: frozenset[Network] = frozenset()

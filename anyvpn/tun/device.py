@@ -43,6 +43,7 @@ class LinuxTunDevice:
         self.name = opened.name
         self.mtu_bytes = mtu_bytes
         self.vnet_header_bytes = opened.vnet_header_bytes
+        self.takes_datagrams = "UDP" in opened.offloads
         self._reactor = reactor
         self._descriptor = opened.descriptor
         self._further = opened.further

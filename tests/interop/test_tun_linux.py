@@ -551,7 +551,9 @@ class TransferTests(TestCase):
                 frames = source.read_packets(8)
                 packets = split_super_packets(frames, source.vnet_header_bytes)
                 assert all(len(packet) <= MTU_BYTES for packet in packets)
-                merged = merge_segments(packets, target.vnet_header_bytes)
+                merged = merge_segments(
+                    *(packets, target.vnet_header_bytes), takes_datagrams=target.takes_datagrams
+                )
                 longest = max(map(len, merged), default=0)
                 self.longest_frame[other] = max(self.longest_frame[other], longest)
                 target.write_packets(merged)
@@ -599,8 +601,9 @@ class TransferTests(TestCase):
                 values = [line.split()[1] for line in counters.splitlines()[1:]]
                 self.assertEqual(values, ["0", "0"], counters)
 
-    def test_datagrams_longer_than_a_segment_arrive_whole(self) -> None:
+    def test_datagrams_arrive_whole_in_super_packets(self) -> None:
         for family, address in ((socket.AF_INET, "10.99.0.2"), (socket.AF_INET6, "fd00:99::2")):
+            self.longest_frame = {"left": 0, "right": 0}
             receiver = self.namespaces["right"].socket(family, socket.SOCK_DGRAM)
             sender = self.namespaces["left"].socket(family, socket.SOCK_DGRAM)
             with receiver, sender:
@@ -612,3 +615,6 @@ class TransferTests(TestCase):
                 sender.sendto(data, (address, 4000))
                 received = [receiver.recv(2000) for _ in range(21)]
             self.assertEqual(b"".join(received), data)
+            self.assertEqual(
+                self.longest_frame["right"] > 10 * MTU_BYTES, self.devices["right"].takes_datagrams
+            )

@@ -62,6 +62,7 @@ class Device:
     name = "memory0"
     mtu_bytes = 1500
     vnet_header_bytes = 10
+    takes_datagrams = False
 
     def __init__(self, site: Site) -> None:
         self.on_lost: Callable[[str], None] = site.happened.append

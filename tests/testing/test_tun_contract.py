@@ -18,6 +18,7 @@ class QueueTun:
 
     name = "queue0"
     vnet_header_bytes = 0
+    takes_datagrams = False
 
     def __init__(self, mtu_bytes: int) -> None:
         self.mtu_bytes = mtu_bytes

@@ -10,12 +10,14 @@ static table_key tunnel_key(uint64_t identifier) {
     return key;
 }
 
-engine *engine_new(bool follows_client, size_t device_header) {
+engine *engine_new(bool follows_client, size_t device_header, bool takes_datagrams) {
     engine *made = calloc(1, sizeof *made);
     if (made == NULL)
         return NULL;
     made->follows_client = follows_client;
     made->device_header = device_header;
+    if (device_header)
+        made->merged = takes_datagrams ? MERGED_DATAGRAMS : MERGED_SEGMENTS;
     pthread_rwlockattr_t attributes;
     pthread_rwlockattr_init(&attributes);
     /* Whoever moves packets takes the lock again at once: the reactor would wait for ever */

@@ -398,11 +398,19 @@ typedef struct {
     int next; /* of its run; -1: the last */
 } piece;
 
+/* What is merged for a device: nothing for one without super-packets; datagrams, too, since Linux 6.2. */
+enum merged { MERGED_NOTHING, MERGED_SEGMENTS, MERGED_DATAGRAMS };
+
+typedef struct {
+    size_t ip, headers; /* of IP; with those of the transport */
+    uint8_t protocol, flags; /* TCP's */
+} packet_shape;
+
 typedef struct {
     int first, last, pieces;
-    bool is_run, is_closed, is_first_checked;
-    uint8_t flags;
-    size_t headers, ip, segment, size;
+    bool is_closed, is_first_checked;
+    packet_shape shape;
+    size_t segment, size;
     uint32_t next_sequence;
     uint16_t next_ident;
     int ident_step; /* -1: not known yet */
@@ -417,8 +425,8 @@ typedef struct {
 } merging;
 
 void merging_reset(merging *merging);
-/* False: it is full, and must be written first. `mergeable`: the device takes super-packets. */
-bool merging_add(merging *merging, const uint8_t *packet, size_t size, tunnel *tunnel, bool mergeable);
+/* False: it is full, and must be written first. */
+bool merging_add(merging *merging, const uint8_t *packet, size_t size, tunnel *tunnel, enum merged merged);
 /* The frame's header, `header` bytes, and the packet's own for a run; gives the latter's size. */
 size_t merging_headers(const merging *merging, const item *item, uint8_t *frame_header, size_t header,
                        uint8_t headers[MOST_HEADERS]);
@@ -535,11 +543,12 @@ struct engine {
     events events;
     bool follows_client;
     size_t device_header;
+    enum merged merged;
     uint64_t unroutable;
     bool single_datagrams[MOST_SOCKETS]; /* the device below takes no bursts */
 };
 
-engine *engine_new(bool follows_client, size_t device_header);
+engine *engine_new(bool follows_client, size_t device_header, bool takes_datagrams);
 void engine_free(engine *engine);
 tunnel *engine_tunnel(engine *engine, uint64_t identifier);
 bool engine_attach(engine *engine, tunnel *tunnel); /* takes it over */

@@ -913,10 +913,11 @@ static PyObject *core_remove_socket(core *self, PyObject *arguments) {
 /* --- the class ------------------------------------------------------------------------------ */
 
 static PyObject *core_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
-    int follows_client;
+    int follows_client, takes_datagrams = 0;
     Py_ssize_t device_header;
-    static char *names[] = {"follows_client", "device_header", NULL};
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "pn", names, &follows_client, &device_header))
+    static char *names[] = {"follows_client", "device_header", "takes_datagrams", NULL};
+    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "pn|p", names, &follows_client, &device_header,
+                                     &takes_datagrams))
         return NULL;
     if (device_header != 0 && device_header != 10 && device_header != 12) {
         PyErr_SetString(PyExc_ValueError, "a device's header has 0, 10 or 12 bytes");
@@ -926,7 +927,7 @@ static PyObject *core_new(PyTypeObject *type, PyObject *arguments, PyObject *key
     core *self = (core *)allocate(type, 0);
     if (self == NULL)
         return NULL;
-    self->engine = engine_new(follows_client, (size_t)device_header);
+    self->engine = engine_new(follows_client, (size_t)device_header, takes_datagrams);
     if (self->engine != NULL)
         self->turn = turn_new(self->engine, &lists, self);
     self->written = PyList_New(0);

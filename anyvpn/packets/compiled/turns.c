@@ -92,10 +92,10 @@ static void send_streams(turn *turn) {
 }
 
 void turn_write(turn *turn, tunnel *tunnel, const uint8_t *packet, size_t size) {
-    bool mergeable = turn->engine->device_header > 0;
-    if (!merging_add(&turn->merging, packet, size, tunnel, mergeable)) {
+    enum merged merged = turn->engine->merged;
+    if (!merging_add(&turn->merging, packet, size, tunnel, merged)) {
         write_pieces(turn);
-        merging_add(&turn->merging, packet, size, tunnel, mergeable);
+        merging_add(&turn->merging, packet, size, tunnel, merged);
     }
 }
 

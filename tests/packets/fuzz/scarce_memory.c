@@ -253,7 +253,7 @@ static void run_threads(void) {
         devices[at] = pair[0];
         kernels[at] = pair[1];
     }
-    engine *engine = engine_new(true, 0);
+    engine *engine = engine_new(true, 0, false);
     is_armed = true;
     loop *loop = loop_start(engine, devices, QUEUES);
     is_armed = false;

@@ -64,7 +64,7 @@ static void flush_stream(turn *turn, stream *stream) {
 static const sinks nowhere = {send_bursts, write_items, flush_stream};
 
 bool scene_open(scene *scene, size_t device_header) {
-    *scene = (struct scene){.engine = engine_new(true, device_header), .takes = 1 << 20};
+    *scene = (struct scene){.engine = engine_new(true, device_header, true), .takes = 1 << 20};
     if (scene->engine == NULL)
         return false;
     scene->turn = turn_new(scene->engine, &nowhere, scene);
