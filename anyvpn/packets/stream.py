@@ -29,6 +29,7 @@ from anyvpn.packets.record_keeper import Connection, hand_over
 from anyvpn.packets.tcp_descriptor import TCPTransport, put_descriptor
 from anyvpn.packets.tcp_ending import end_in_order
 from anyvpn.packets.tcp_path import is_socket, path_mtu_below
+from anyvpn.packets.tcp_writing import write_at_once
 from anyvpn.packets.time_limit import TimeLimit
 from anyvpn.packets.tls_failures import handshake_failure, reason_in
 from anyvpn.packets.tls_in_memory import LONGEST_RECORD_BYTES, TLSInMemory
@@ -95,11 +96,9 @@ class TLSStream(protocol.Protocol):
         self._given_back = b""
         self._secrets = secrets
         self._keeper: IRecordKeeper | None = None
-        self._flushed_bytes = 0
+        self._flushed_bytes = self._unread_answer_bytes = 0
         self._reading = self._more_came = False
-        self._paused = self._congested = False
-        self._unread_answer_bytes = 0
-        self._told_closed = False
+        self._paused = self._congested = self._told_closed = False
         self._why_closed = ""
 
     # --- what the owner asks for ----------------------------------------------------------------
@@ -112,13 +111,14 @@ class TLSStream(protocol.Protocol):
         self._write((data[at : at + LONGEST_RECORD_BYTES] for at in starts), len(data))
 
     def write_frames(self, frames: Sequence[bytes]) -> int:
-        """Send each frame in a record of its own, all of them in one write; gives how many.
+        """Send each frame in a record of its own, in batches; gives how many.
 
         None are taken while the transport is congested.
         """
-        if self._congested or self._state is not _State.OPEN:
-            return 0
-        return self._write(frames, LARGEST_BATCH_BYTES)
+        taken = 0
+        while taken < len(frames) and not self._congested and self._state is _State.OPEN:
+            taken += self._write(frames[taken:], LARGEST_BATCH_BYTES)
+        return taken
 
     def write_last(self, frame: bytes) -> None:
         """Send one more frame, congested or not."""
@@ -366,7 +366,7 @@ class TLSStream(protocol.Protocol):
         data = self._memory.take()
         self._flushed_bytes += len(data)
         if data and self._tcp is not None:
-            self._tcp.write(data)
+            write_at_once(self._tcp, data)
         return len(data)
 
     def _fail(self, reason: str) -> None:

@@ -285,6 +285,11 @@ class WriteTests:
         taken = both.stream.write_frames(frames)
         assert 0 < taken * 16_000 <= LARGEST_BATCH_BYTES
 
+    def test_huge_batch_is_taken_whole_where_nothing_has_to_wait(self) -> None:
+        both = Connected()
+        both.wire.near.unregisterProducer()  # so nobody would come back for the rest
+        assert both.stream.write_frames([bytes(16_000)] * 40) == 40
+
     def test_nothing_is_written_to_a_closed_connection(self) -> None:
         both = Connected()
         both.stream.close()
