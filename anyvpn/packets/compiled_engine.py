@@ -99,7 +99,7 @@ class CompiledPacketEngine(PythonPacketEngine):
         device, datagrams = self._device, self._datagrams
         if not IDescriptorDevice.providedBy(device) or not isinstance(datagrams, HandedOver):
             self._running = True
-            device.start_reading(self._tun_ready)
+            self._reader.start()
             datagrams.start(self._datagrams_came)
             return
         self._waker = Waker(self._hear)

@@ -24,6 +24,7 @@ from anyvpn.model.liveness import ChannelActivity
 from anyvpn.model.packet_filter import FilterRule
 from anyvpn.model.tunnel_settings import Lease
 from anyvpn.packets.channels import Datagrams, LiveCSTPChannel, LiveDTLSChannel
+from anyvpn.packets.device_reader import DeviceReader
 from anyvpn.packets.offload import merge_segments, split_super_packets
 from anyvpn.packets.peers import Peers
 from anyvpn.packets.routing import Routes
@@ -32,12 +33,6 @@ from anyvpn.wire.cstp import LONGEST_SENT_BYTES, PacketKind, data_and_others
 from anyvpn.wire.dtls_payload import split_payloads
 
 log = Logger()
-
-# Ours
-FRAMES_PER_READ = 16
-READS_PER_WAKE = 4
-"""A wake that finds more leaves the rest to the next one, so that the reactor goes on."""
-BYTES_PER_WAKE = 512 << 10
 
 _DPD_REQUEST = int(PacketKind.DPD_REQUEST)
 _DPD_RESPONSE = int(PacketKind.DPD_RESPONSE)
@@ -74,17 +69,19 @@ class PythonPacketEngine:
         self._tunnels: dict[int, Tunnel] = {}
         self._routes: Routes[Tunnel] = Routes()
         self._peers = Peers()
+        self._reader = DeviceReader(reactor, device, self._routes, self._frames_read)
         self._running = False
 
     def start(self) -> None:
         """Begin to read from the device and from the datagram sockets."""
         self._running = True
-        self._device.start_reading(self._tun_ready)
+        self._reader.start()
         self._datagrams.start(self.datagrams_received)
 
     def stop(self) -> None:
         """Forget all tunnels and move nothing any more; stopping twice does no harm."""
         self._running = False
+        self._reader.stop()
         for tunnel_id in tuple(self._tunnels):
             self.detach(tunnel_id)
 
@@ -166,23 +163,6 @@ class PythonPacketEngine:
             self._routes.remove(tunnel, tunnel.lease.addresses, tunnel.networks)
 
     # --- from the device to clients -------------------------------------------------------------
-
-    def _tun_ready(self) -> None:
-        if not self._running:
-            return
-        device = self._device
-        frames: list[bytes] = []
-        for reads in range(1, READS_PER_WAKE + 1):
-            frames += device.read_packets(FRAMES_PER_READ)
-            is_all = len(frames) < reads * FRAMES_PER_READ
-            if is_all or sum(map(len, frames)) >= BYTES_PER_WAKE:
-                break
-        if frames:
-            try:
-                self._frames_read(frames)
-            except Exception:
-                # The reactor would take the device away, and with it everybody's packets
-                log.failure("Packets from {device} are lost", device=device.name)
 
     def _frames_read(self, frames: list[bytes]) -> None:
         packets = split_super_packets(frames, self._device.vnet_header_bytes)

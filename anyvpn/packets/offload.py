@@ -21,7 +21,7 @@ from anyvpn.packets.checksums import MODULUS, segment_sums, word_sum
 from anyvpn.packets.merging import merge_segments
 from anyvpn.packets.tcp_layout import varying_layout
 
-__all__ = ["merge_segments", "split_super_packets"]
+__all__ = ["merge_segments", "packets_in", "split_super_packets"]
 
 # From the protocol
 _VNET_HEADER = Struct("=BBHHHH")
@@ -82,6 +82,15 @@ def split_super_packets(frames: Sequence[bytes], header_bytes: int) -> list[byte
             next_frame += 1
         packets += _complete_checksums(frames[first:next_frame], header_bytes, start, offset)
     return packets
+
+
+def packets_in(frame: bytes, header_bytes: int) -> int:
+    """How many packets a frame of the device would be cut to."""
+    if not header_bytes or len(frame) <= header_bytes:
+        return 1
+    _, gso_type, headers_bytes, gso_bytes, _, _ = _VNET_HEADER.unpack_from(frame)
+    payload_bytes = len(frame) - header_bytes - int(headers_bytes)
+    return max(1, -(-payload_bytes // int(gso_bytes))) if gso_type and gso_bytes else 1
 
 
 def _complete_checksums(

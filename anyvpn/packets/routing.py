@@ -104,6 +104,10 @@ class Routes(Generic[Tunnel]):
                 return networks.find(address)
         return tunnel
 
+    def destination_of(self, packet: bytes) -> Tunnel | None:
+        """The tunnel behind which a packet goes, if there is one; its first 40 bytes will do."""
+        return self.find(packet[16:20] if packet < _BELOW_VERSION_5 else packet[24:40])
+
     def group_by_destination(
         self, packets: Sequence[bytes]
     ) -> tuple[dict[Tunnel, list[bytes]], list[bytes]]:
