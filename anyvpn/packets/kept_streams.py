@@ -20,9 +20,10 @@ from anyvpn.packets.tls_keys import (
 
 log = Logger()
 
-# From the protocol (RFC 8446, section 4)
+# From the protocol (RFC 8446, sections 4 and 6)
 _MESSAGE_HEADER_BYTES = 4
 _NEW_SESSION_TICKET = 4
+_CLOSE_NOTIFY, _UNEXPECTED_MESSAGE = 0, 10
 
 
 class KeptStreams:
@@ -131,13 +132,12 @@ class KeptStream:
 
     def give_back(self) -> ReturnedConnection:
         """What has to go out yet, TLS's goodbye at the end."""
-        return self._taken(says_goodbye=True)
+        return self._taken(_CLOSE_NOTIFY)
 
-    def lost(self, reason: str) -> None:
-        """The core found that the connection is over."""
+    def lost(self, reason: str, alert: int = _CLOSE_NOTIFY) -> None:
+        """The connection is over; what the core has found itself has an alert of its own."""
         if self.is_kept:
-            returned = self._taken(says_goodbye=False)
-            self._stream.take_back(ReturnedConnection(returned.descriptor))
+            self._stream.take_back(self._taken(alert))
             self._stream.end(reason)
 
     def let_go(self) -> None:
@@ -145,8 +145,8 @@ class KeptStream:
         if self.is_kept:
             self._stream.take_back(self.give_back())
 
-    def _taken(self, *, says_goodbye: bool) -> ReturnedConnection:
-        returned = ReturnedConnection(*self._core.take_tls(self._serial, says_goodbye))
+    def _taken(self, alert: int) -> ReturnedConnection:
+        returned = ReturnedConnection(*self._core.take_tls(self._serial, alert))
         self.is_kept = False
         return returned
 
@@ -172,6 +172,6 @@ class KeptStream:
                     self._keys = next_write_keys(self._keys)
                     write = self._keys.write
             elif message[0] != _NEW_SESSION_TICKET or len(message) < size:
-                self.lost("TLS failed: unexpected message")
+                self.lost("TLS failed: unexpected message", _UNEXPECTED_MESSAGE)
                 return
         self._core.set_tls_keys(self._serial, write, read, key_update() if write else b"")

@@ -6,6 +6,7 @@ import os
 import re
 import selectors
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -28,6 +29,9 @@ from tests.interop.scripted_ways import ANSWERS, HOST, client_of
 from tests.interop.site import Site
 
 LIMIT_S = 10.0
+LARGEST_ANSWER_BYTES = 16384
+TLSv1_2, TLSv1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+FORGED, TOO_LONG = b"\x17\3\3\0\x20" + bytes(32), b"\x17\3\3\xff\xff"
 ROUNDS = 20
 NUMBER_BYTES, PADDING_BYTES = 8, 1000
 PIECES = ((700, 0.0003), (1100, 0.0))  # bytes and pause: in time, and faster than they are read
@@ -39,6 +43,17 @@ SO_RCVBUFFORCE = 33
 
 # From OpenSSL: what a line of s_client's input begins with
 NEW_KEYS, NEW_KEYS_OF_BOTH, ANOTHER_HANDSHAKE = b"k\n", b"K\n", b"R\n"
+
+# OpenSSL's names of alerts that end a tunnel
+GARBAGE = (
+    pytest.param(TLSv1_3, FORGED, "BAD_RECORD_MAC", id="forged"),
+    pytest.param(TLSv1_3, TOO_LONG, "RECORD_OVERFLOW", id="too long"),
+    pytest.param(TLSv1_3, b"\x17\2\3\0\x20", "DECODE_ERROR", id="of another version"),
+    pytest.param(TLSv1_3, b"\x16\3\3\0\1\1", "UNEXPECTED_MESSAGE", id="in clear"),
+    pytest.param(TLSv1_2, FORGED, "BAD_RECORD_MAC", id="forged, TLS 1.2"),
+    pytest.param(TLSv1_2, TOO_LONG, "RECORD_OVERFLOW", id="too long, TLS 1.2"),
+    pytest.param(TLSv1_2, b"GET / HTTP/1.1\r\n", "PROTOCOL_VERSION", id="no TLS, TLS 1.2"),
+)
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -228,6 +243,42 @@ class NewKeysTests:
             assert tunnel.output.count(b"KEYUPDATE") == ROUNDS
             assert_no_gap(tunnel.output)
             traffic.expect(ROUNDS)
+
+
+def last_words(site: Site, token: str, version: ssl.TLSVersion, garbage: bytes) -> str:
+    """The alert, in OpenSSL's name of it, that answers these bytes in the middle of a tunnel."""
+    context = ssl.create_default_context(cafile=str(site.gateway.ca_file))
+    context.maximum_version = version
+    tcp = site.network.host(HOST).namespace.socket(socket.AF_INET, socket.SOCK_STREAM)
+    tcp.settimeout(LIMIT_S)
+    tcp.connect((GATEWAY_ADDRESS, PORT))
+    probe = frame_packet(PacketKind.DPD_REQUEST, b"")
+    with context.wrap_socket(tcp, server_hostname=NAME) as tls:
+        tls.sendall(http_request("CONNECT", TUNNEL_PATH, b"", *offer(token)))
+        assert tls.recv(LARGEST_ANSWER_BYTES).startswith(b"HTTP/1.1 200 ")
+        tls.sendall(probe)
+        assert tls.recv(len(probe)) == frame_packet(PacketKind.DPD_RESPONSE, b"")
+        with socket.socket(fileno=os.dup(tls.fileno())) as below:
+            below.sendall(garbage)
+        try:
+            assert tls.recv(1) == b""
+        except ssl.SSLError as error:
+            return str(error.reason)
+        return "CLOSE_NOTIFY"
+
+
+class LastWordsTests:
+    """An alert ends a connection on which something else than TLS comes."""
+
+    @pytest.mark.parametrize(("version", "garbage", "alert"), GARBAGE)
+    def test_the_peer_hears_why(
+        self, site: Site, version: ssl.TLSVersion, garbage: bytes, alert: str
+    ) -> None:
+        token, _ = log_in(site)
+        since = site.gateway.program.position
+        assert last_words(site, token, version, garbage).endswith(f"ALERT_{alert}")
+        why = "TLS failed: .+"
+        site.gateway.wait_for_event("tunnel_closed", user="alice", detail=why, since=since)
 
 
 class AnotherHandshakeTests:

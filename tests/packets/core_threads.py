@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from anyvpn.packets._compiled import Core
 
 # From the protocol
-APPLICATION_DATA, HANDSHAKE_TYPE = 23, 22
+APPLICATION_DATA, HANDSHAKE_TYPE, ALERT_TYPE, CHANGE_CIPHER_SPEC = 23, 22, 21, 20
+CLOSE_NOTIFY = 0
 TAG_BYTES = 16
 
 # Ours
@@ -51,6 +52,15 @@ class Direction:
         inner = self._cipher.decrypt(self._nonce(), record[5:], record[:5])
         return inner[-1], inner[:-1]
 
+    def open_all(self, records: bytes) -> list[tuple[int, bytes]]:
+        """Of each of them."""
+        opened = []
+        while records:
+            end = 5 + int.from_bytes(records[3:5], "big")
+            opened.append(self.open(records[:end]))
+            records = records[end:]
+        return opened
+
 
 class Peer:
     """The other end of a stream that the core keeps."""
@@ -69,8 +79,8 @@ class Peer:
         )
 
     def take_back(self, core: Core, tunnel: int) -> bytes:
-        """What the core has not sent, a goodbye at its end; its descriptor is closed."""
-        descriptor, unsent = core.take_tls(tunnel, True)
+        """What the core has not sent, an alert at its end; its descriptor is closed."""
+        descriptor, unsent = core.take_tls(tunnel, CLOSE_NOTIFY)
         os.close(descriptor)
         return unsent
 

@@ -13,7 +13,7 @@ from anyvpn.packets.tls_keys import key_update
 from anyvpn.testing.inner_packets import ANYWHERE, ipv4_packet
 from anyvpn.wire.cstp import frame_data, frame_packet
 from tests.heap import heap_bytes
-from tests.packets.core_threads import CoreThreads, Peer, keys
+from tests.packets.core_threads import CLOSE_NOTIFY, CoreThreads, Peer, keys
 
 # Ours
 WARM_UP_ROUNDS = 3
@@ -97,7 +97,7 @@ class CoreMemoryTests(TestCase):
                     ValueError, core.set_dtls, 1, (*path(1)[:2], b"", *path(1)[3:]), None
                 )
                 self.assertRaises(TypeError, core.take_frames, ["no bytes"])
-                self.assertRaises(LookupError, core.take_tls, 1, True)
+                self.assertRaises(LookupError, core.take_tls, 1, CLOSE_NOTIFY)
 
         self.assert_nothing_is_left_by(work)
 

@@ -14,7 +14,10 @@ from anyvpn.testing.filter_packets import udp_packet
 from anyvpn.testing.inner_packets import ANYWHERE, ipv4_packet
 from anyvpn.wire.cstp import PacketKind, frame_data, frame_packet
 from tests.packets.core_threads import (
+    ALERT_TYPE,
     APPLICATION_DATA,
+    CHANGE_CIPHER_SPEC,
+    CLOSE_NOTIFY,
     HANDSHAKE_TYPE,
     CoreThreads,
     Direction,
@@ -25,6 +28,31 @@ from tests.packets.core_threads import (
 CLIENT = bytes((10, 99, 0, 7))
 OTHER = bytes((10, 99, 0, 8))
 ASKING_UPDATE = key_update()[:-1] + b"\1"
+
+# From the protocol (RFC 8446, section 6.2; RFC 5246, section 7.2.2)
+WARNING, FATAL = 1, 2
+UNEXPECTED_MESSAGE, BAD_RECORD_MAC, RECORD_OVERFLOW = 10, 20, 22
+DECODE_ERROR = 50
+
+# What is no record, the alert that answers it, the reason for us
+GARBAGE = (
+    (b"GET / HTTP/1.1\r\n\r\n", UNEXPECTED_MESSAGE, b"bad record type"),
+    (b"\x14\3\3\0\1\1", UNEXPECTED_MESSAGE, b"bad record type"),
+    (b"\x17\2\3\0\x20" + bytes(32), DECODE_ERROR, b"wrong version number"),
+    (b"\x17\3\3\x41\1", RECORD_OVERFLOW, b"record too long"),
+    (b"\x17\3\3\0\0", BAD_RECORD_MAC, b"bad record mac"),
+    (b"\x17\3\3\0\x20" + bytes(32), BAD_RECORD_MAC, b"bad record mac"),
+)
+# Content and type of a record, the alert that answers it, the reason for us
+SEALED_GARBAGE = (
+    (b"", 0, bytes((FATAL, UNEXPECTED_MESSAGE)), b"bad record type"),
+    (bytes(16385), APPLICATION_DATA, bytes((FATAL, RECORD_OVERFLOW)), b"record too long"),
+    (b"\1", CHANGE_CIPHER_SPEC, bytes((FATAL, UNEXPECTED_MESSAGE)), b"unexpected message"),
+    (b"", HANDSHAKE_TYPE, bytes((FATAL, UNEXPECTED_MESSAGE)), b"unexpected message"),
+    (b"\2", ALERT_TYPE, bytes((FATAL, UNEXPECTED_MESSAGE)), b"unexpected message"),
+    (b"\1\0", ALERT_TYPE, bytes((WARNING, CLOSE_NOTIFY)), b"the peer closed the TLS connection"),
+    (b"no frame at all", APPLICATION_DATA, bytes((WARNING, CLOSE_NOTIFY)), b"not a CSTP frame"),
+)
 
 
 def outgoing(text: bytes = b"") -> bytes:
@@ -47,6 +75,9 @@ class StreamTests(TestCase):
         self.assertEqual(self.threads.kernel.recv(2000), outgoing(b"up"))
         self.threads.kernel.send(incoming(b"down"))
         self.assertEqual(peer.receive(), (APPLICATION_DATA, frame_data([incoming(b"down")])[0]))
+
+    def assert_last_words(self, peer: Peer, alert: bytes) -> None:
+        self.assertEqual(peer.coming.open(peer.take_back(self.core, 1)), (ALERT_TYPE, alert))
 
     def test_a_stream_carries_packets_both_ways(self) -> None:
         self.assert_it_carries(Peer(self.core, 1))
@@ -127,20 +158,47 @@ class StreamTests(TestCase):
     def test_garbage_ends_the_stream_and_nothing_else(self) -> None:
         self.core.attach(2, [(OTHER, 32)], 1, 1400)
         good = Peer(self.core, 2)
-        for garbage, why in (
-            (b"GET / HTTP/1.1\r\n\r\n", b"bad record mac"),
-            (b"\x17\3\3\xff\xff" + bytes(100), b"bad record mac"),
-            (b"\x17\3\3\0\0", b"bad record mac"),
-            (b"\x17\3\3\0\x20" + bytes(32), b"bad record mac"),
-        ):
-            peer = Peer(self.core, 1)
-            peer.socket.sendall(garbage)
-            self.assertIn(why, self.threads.wait_for(LOST_STREAM)[5])
-        peer = Peer(self.core, 1)
-        peer.send(b"no frame at all")
-        self.assertEqual(self.threads.wait_for(LOST_STREAM)[5], b"not a CSTP frame")
+        for garbage, alert, why in GARBAGE:
+            with self.subTest(why, garbage=garbage[:5]):
+                peer = Peer(self.core, 1)
+                peer.socket.sendall(garbage)
+                self.assertIn(why, self.threads.wait_for(LOST_STREAM)[5])
+                self.assert_last_words(peer, bytes((FATAL, alert)))
         good.send(frame_data([ipv4_packet(OTHER, ANYWHERE)])[0])
         self.assertEqual(self.threads.kernel.recv(2000), ipv4_packet(OTHER, ANYWHERE))
+
+    def test_what_is_sealed_and_wrong_ends_it_with_an_alert(self) -> None:
+        for data, content_type, alert, why in SEALED_GARBAGE:
+            with self.subTest(why, size=len(data), content_type=content_type):
+                peer = Peer(self.core, 1)
+                peer.send(data, content_type)
+                self.assertIn(why, self.threads.wait_for(LOST_STREAM)[5])
+                self.assert_last_words(peer, alert)
+
+    def test_last_words_come_behind_what_is_unsent(self) -> None:
+        peer = Peer(self.core, 1)
+        for _ in range(2000):
+            self.threads.kernel.send(incoming(bytes(1300)))
+        peer.socket.sendall(b"\x17\3\3\0\x20" + bytes(32))
+        self.threads.wait_for(LOST_STREAM)
+        unsent = peer.take_back(self.core, 1)
+        self.assertGreater(len(unsent), 1300)
+        received = b"".join(iter(lambda: peer.socket.recv(1 << 16), b"")) + unsent
+        records = peer.coming.open_all(received)
+        data = frame_data([incoming(bytes(1300))])[0]
+        self.assertEqual(set(records[:-1]), {(APPLICATION_DATA, data)})
+        self.assertEqual(records[-1], (ALERT_TYPE, bytes((FATAL, BAD_RECORD_MAC))))
+
+    def test_a_connection_that_is_gone_is_told_nothing(self) -> None:
+        for end, why in (
+            (lambda peer: peer.socket.shutdown(socket.SHUT_WR), b"the peer closed the connection"),
+            (lambda peer: peer.send(bytes((FATAL, 40)), ALERT_TYPE), b"the peer sent an alert"),
+        ):
+            with self.subTest(why):
+                peer = Peer(self.core, 1)
+                end(peer)
+                self.assertIn(why, self.threads.wait_for(LOST_STREAM)[5])
+                self.assertEqual(peer.take_back(self.core, 1), b"")
 
     def test_the_end_in_the_middle_of_a_record_is_an_end(self) -> None:
         peer = Peer(self.core, 1)
@@ -181,7 +239,7 @@ class StreamTests(TestCase):
         goodbye = peer.take_back(self.core, 1)
         self.assertEqual(peer.coming.open(goodbye), (21, b"\1\0"))
         with self.assertRaises(LookupError):
-            self.core.take_tls(1, True)
+            self.core.take_tls(1, CLOSE_NOTIFY)
 
     def test_a_tunnel_that_goes_takes_its_stream_with_it(self) -> None:
         peer = Peer(self.core, 1)

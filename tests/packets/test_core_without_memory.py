@@ -15,7 +15,7 @@ from unittest import TestCase
 from anyvpn.packets._compiled import Core
 from anyvpn.testing.inner_packets import ANYWHERE, ipv4_packet
 from anyvpn.wire.cstp import frame_data
-from tests.packets.core_threads import CIPHER, CoreThreads, Direction, keys
+from tests.packets.core_threads import CIPHER, CLOSE_NOTIFY, CoreThreads, Direction, keys
 
 Result = TypeVar("Result")
 
@@ -103,11 +103,11 @@ class StreamTests(TestCase):
             arguments = (1, ours.fileno(), True, CIPHER, 0, 0, write, keys(), b"", b"")
             is_taken = without(number, self.core.set_tls, *arguments) is not None
             if is_taken:
-                descriptor, goodbye = self.core.take_tls(1, True)
+                descriptor, goodbye = self.core.take_tls(1, CLOSE_NOTIFY)
                 self.assertEqual(descriptor, ours.fileno())
                 self.assertEqual(Direction(write).open(goodbye), (21, b"\1\0"))
             else:
-                self.assertRaises(LookupError, self.core.take_tls, 1, True)
+                self.assertRaises(LookupError, self.core.take_tls, 1, CLOSE_NOTIFY)
             os.fstat(ours.fileno())
             ours.close()
             peers.close()
@@ -121,13 +121,13 @@ class StreamTests(TestCase):
             ours.setblocking(False)
             peers.settimeout(10)
             self.core.set_tls(1, ours.fileno(), True, CIPHER, 0, 0, keys(), keys(), b"", b"")
-            is_given = without(number, self.core.take_tls, 1, True) is not None
+            is_given = without(number, self.core.take_tls, 1, CLOSE_NOTIFY) is not None
             if not is_given:
                 self.threads.kernel.send(TO_CLIENT)
                 size = len(frame_data([TO_CLIENT])[0])
                 self.assertGreater(len(peers.recv(2000)), size)
-                self.core.take_tls(1, False)
-            self.assertRaises(LookupError, self.core.take_tls, 1, False)
+                self.core.take_tls(1, CLOSE_NOTIFY)
+            self.assertRaises(LookupError, self.core.take_tls, 1, CLOSE_NOTIFY)
             ours.close()
             peers.close()
             return is_given

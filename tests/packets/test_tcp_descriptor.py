@@ -22,7 +22,7 @@ from anyvpn.packets.tls_keys import TLSSecrets
 from anyvpn.testing.inner_packets import ANYWHERE, ipv4_packet
 from anyvpn.wire.cstp import frame_data
 from tests.gateway.memory_tls import HOST, client_context, server_context
-from tests.packets.core_threads import CoreThreads
+from tests.packets.core_threads import CLOSE_NOTIFY, CoreThreads
 from tests.packets.test_stream import Reader
 
 reactor = cast(Any, installed)
@@ -189,7 +189,7 @@ class TCPDescriptorTests(TestCase):
                 await self.until(lambda: opened() == before, "nothing is left")  # noqa: B023
                 self.assert_nobody_else_gets_its_packets()
                 with self.assertRaises(LookupError):
-                    self.core.take_tls(it.number, True)
+                    self.core.take_tls(it.number, CLOSE_NOTIFY)
                 self.core.detach(it.number)
 
     async def test_it_comes_back_from_a_core_that_stops(self) -> None:

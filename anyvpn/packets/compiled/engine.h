@@ -35,6 +35,12 @@ enum { RECORD_HEADER_BYTES = 13, NONCE_BYTES = 8, TAG_BYTES = 16, KIND_BYTES = 1
 enum { RECORD_OVERHEAD = RECORD_HEADER_BYTES + NONCE_BYTES + KIND_BYTES + TAG_BYTES };
 enum { PACKET_AT = RECORD_HEADER_BYTES + NONCE_BYTES + KIND_BYTES };
 enum { TLS_ALERT = 21, TLS_HANDSHAKE = 22, APPLICATION_DATA = 23 };
+/* What the peer of a stream is told at the end (RFC 8446, section 6.2; RFC 5246, section 7.2.2) */
+enum alert {
+    CLOSE_NOTIFY = 0, UNEXPECTED_MESSAGE = 10, BAD_RECORD_MAC = 20, RECORD_OVERFLOW = 22,
+    DECODE_ERROR = 50, PROTOCOL_VERSION = 70, INTERNAL_ERROR = 80, NO_RENEGOTIATION = 100,
+    NO_ALERT = 256 /* none: the connection is gone, or ours to write on no more */
+};
 enum { LONGEST_RECORD_BODY = (1 << 14) + 2048 };
 
 /* From the kernel */
@@ -240,6 +246,7 @@ struct stream {
     bool is_congested;   /* the socket takes nothing now */
     atomic_bool is_lost; /* the reactor knows, and will take it away */
     event *loss;         /* what tells it then, with room for the longest reason */
+    enum alert alert;    /* what the peer is told of it */
     bool waits_for_keys; /* the reactor looks at a message of the handshake's kind */
     bool is_in_turn;     /* a turn will send what is unsent */
     aead seal, open;
@@ -269,7 +276,9 @@ int stream_send(stream *stream); /* 0 or an errno */
 size_t stream_receive(turn *turn, stream *stream, uint8_t *room);
 /* Opens what was kept, and `more` after it: with the keys that are there now. */
 void stream_go_on(turn *turn, stream *stream, const uint8_t *more, size_t size);
-void stream_lose(turn *turn, stream *stream, const char *why);
+void stream_lose(turn *turn, stream *stream, enum alert alert, const char *why);
+/* Adds the last words to what is unsent: what it was lost for, or else this. Without any, all is dropped. */
+void stream_end(stream *stream, enum alert alert);
 
 /* --- filters.c: which packets of a tunnel pass ---------------------------------------------- */
 

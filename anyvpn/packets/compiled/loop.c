@@ -295,8 +295,9 @@ static void flush_stream(turn *turn, stream *stream) {
         return;
     int error = stream_send(stream);
     if (error)
-        stream_lose(turn, stream, error == EPIPE || error == ECONNRESET ? "the peer closed the connection"
-                                                                        : "the connection was lost");
+        stream_lose(turn, stream, NO_ALERT,
+                    error == EPIPE || error == ECONNRESET ? "the peer closed the connection"
+                                                          : "the connection was lost");
     else if (was_congested != stream->is_congested)
         watch_stream(epoll_of(worker->loop, stream), stream, EPOLL_CTL_MOD);
 }
@@ -602,7 +603,7 @@ void loop_add_stream(turn *turn, stream *stream) {
     const worker *worker = turn->host;
     int epoll = epoll_of(worker->loop, stream);
     if (watch_stream(epoll, stream, EPOLL_CTL_ADD))
-        stream_lose(turn, stream, "the connection cannot be watched");
+        stream_lose(turn, stream, INTERNAL_ERROR, "the connection cannot be watched");
     else
         stream->watcher = epoll;
 }

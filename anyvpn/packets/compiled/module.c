@@ -372,12 +372,11 @@ static PyObject *core_set_tls(core *self, PyObject *arguments) {
 }
 
 /* Gives the stream up: its descriptor, which is the caller's from now on, and the bytes that are
- * not sent yet, a last alert behind them. When it raises, the descriptor is the core's still. */
+ * not sent yet, an alert behind them. When it raises, the descriptor is the core's still. */
 static PyObject *core_take_tls(core *self, PyObject *arguments) {
-    static const uint8_t close_notify[2] = {1, 0};
     unsigned long long identifier;
-    int says_goodbye;
-    if (!PyArg_ParseTuple(arguments, "Kp", &identifier, &says_goodbye))
+    unsigned char alert;
+    if (!PyArg_ParseTuple(arguments, "Kb", &identifier, &alert))
         return NULL;
     PyObject *given = NULL;
     pthread_rwlock_wrlock(&self->engine->tables);
@@ -386,11 +385,7 @@ static PyObject *core_take_tls(core *self, PyObject *arguments) {
     if (stream == NULL) {
         PyErr_SetString(PyExc_LookupError, "there is no such stream");
     } else {
-        uint8_t *at = says_goodbye && !stream->is_lost ? stream_reserve(stream, sizeof close_notify) : NULL;
-        if (at != NULL) {
-            memcpy(at, close_notify, sizeof close_notify);
-            stream_commit(stream, TLS_ALERT, sizeof close_notify);
-        }
+        stream_end(stream, (enum alert)alert);
         given = Py_BuildValue("(iy#)", stream->descriptor, stream->unsent.size ? (char *)stream->unsent.bytes : "",
                               (Py_ssize_t)stream->unsent.size);
     }
@@ -408,12 +403,12 @@ static PyObject *core_take_tls(core *self, PyObject *arguments) {
 static bool set_write_keys(turn *turn, stream *stream, PyObject *keys, const char *message, size_t size) {
     uint8_t *at = stream_takes_message(stream) ? stream_reserve(stream, size) : NULL;
     if (at == NULL) {
-        stream_lose(turn, stream, "the peer asks for more answers than it reads");
+        stream_lose(turn, stream, CLOSE_NOTIFY, "the peer asks for more answers than it reads");
         return true;
     }
     memcpy(at, message, size);
     if (!stream_commit(stream, TLS_HANDSHAKE, size) || !set_keys(stream, true, keys)) {
-        stream_lose(turn, stream, "TLS failed: no new keys");
+        stream_lose(turn, stream, NO_ALERT, "TLS failed: no new keys");
         return !PyErr_Occurred();
     }
     stream->write_sequence = 0;
@@ -965,7 +960,7 @@ static PyMethodDef methods[] = {
            "sequence, write keys, read keys, begun frame, unread) -> the stream's number, which is the kind of "
            "events about it"),
     METHOD(set_tls_keys, METH_VARARGS, "set_tls_keys(tunnel, write keys, read keys, message)"),
-    METHOD(take_tls, METH_VARARGS, "take_tls(tunnel, says goodbye) -> the descriptor, bytes to be sent"),
+    METHOD(take_tls, METH_VARARGS, "take_tls(tunnel, alert unless it is lost) -> the descriptor, bytes to be sent"),
     METHOD(set_quiet, METH_VARARGS, "set_quiet(tunnel, is quiet)"),
     METHOD(send_waiting, METH_VARARGS, "send_waiting(tunnel)"),
     METHOD(send_control, METH_VARARGS, "send_control(tunnel, channel, kind, payload)"),

@@ -26,6 +26,7 @@
 /* From the protocol */
 enum { LONGEST_FRAGMENT = 1 << 14, LONGEST_GROWTH_TLS12 = 2048, LONGEST_GROWTH_TLS13 = 256 };
 static const uint8_t magic[4] = {'S', 'T', 'F', 1};
+enum { WARNING = 1, FATAL = 2 };
 
 /* Ours */
 enum { SEND_AT_BYTES = 128 * 1024, MOST_UNSENT_CONTROLS = 64 * 1024 };
@@ -225,16 +226,61 @@ int stream_send(stream *stream) {
     return error;
 }
 
+void stream_end(stream *stream, enum alert alert) {
+    if (stream->is_lost)
+        alert = stream->alert;
+    if (alert == NO_ALERT) {
+        drop(&stream->unsent);
+        return;
+    }
+    uint8_t *at = stream_reserve(stream, 2);
+    if (at != NULL) {
+        at[0] = alert == CLOSE_NOTIFY || alert == NO_RENEGOTIATION ? WARNING : FATAL;
+        at[1] = (uint8_t)alert;
+        stream_commit(stream, TLS_ALERT, 2);
+    }
+}
+
 /* --- from the peer -------------------------------------------------------------------------- */
 
-/* Opens one whole record in place; gives the type of what was in it, -1 when it is not good. */
-static int open_record(stream *stream, uint8_t *record, size_t size, uint8_t **data, size_t *data_size) {
+/* Why a stream cannot go on, and what its peer is told; without a reason it goes on. */
+typedef struct {
+    const char *why;
+    enum alert alert;
+} problem;
+
+static const problem none = {NULL, NO_ALERT};
+static const problem no_memory = {"no memory", INTERNAL_ERROR};
+static const problem unexpected = {"TLS failed: unexpected message", UNEXPECTED_MESSAGE};
+static const problem no_type = {"TLS failed: bad record type", UNEXPECTED_MESSAGE};
+static const problem forged = {"TLS failed: decryption failed or bad record mac", BAD_RECORD_MAC};
+static const problem too_long = {"TLS failed: record too long", RECORD_OVERFLOW};
+static const problem no_frame = {"not a CSTP frame", CLOSE_NOTIFY};
+
+typedef struct content {
+    int type;
+    uint8_t *data;
+    size_t size;
+} content;
+
+/* Whether a record can begin so. */
+static problem check_header(const stream *stream, const uint8_t *header) {
+    size_t growth = stream->is_tls13 ? LONGEST_GROWTH_TLS13 : LONGEST_GROWTH_TLS12;
+    if (stream->is_tls13 && header[0] != APPLICATION_DATA)
+        return no_type;
+    if (header[1] != 3)
+        return (problem){"TLS failed: wrong version number", stream->is_tls13 ? DECODE_ERROR : PROTOCOL_VERSION};
+    return get16(header + 3) > LONGEST_FRAGMENT + growth ? too_long : none;
+}
+
+/* Opens one whole record in place. */
+static problem open_record(stream *stream, uint8_t *record, size_t size, content *content) {
     size_t before = nonce_bytes(stream), overhead = TLS_HEADER_BYTES + before + TAG_BYTES;
     uint8_t nonce[AEAD_NONCE_BYTES], covered[13];
-    if (size < overhead || (stream->is_tls13 && record[0] != APPLICATION_DATA))
-        return -1;
+    if (size < overhead)
+        return forged;
     size_t plain = size - overhead;
-    *data = record + TLS_HEADER_BYTES + before;
+    uint8_t *data = record + TLS_HEADER_BYTES + before;
     if (stream->has_explicit_nonce) {
         memcpy(nonce, stream->read_iv, 4);
         memcpy(nonce + 4, record + TLS_HEADER_BYTES, NONCE_BYTES);
@@ -242,21 +288,19 @@ static int open_record(stream *stream, uint8_t *record, size_t size, uint8_t **d
         mixed_nonce(nonce, stream->read_iv, stream->read_sequence);
     }
     size_t covered_size = write_covered(covered, stream, record, stream->read_sequence, plain);
-    if (!aead_open(&stream->open, nonce, covered, covered_size, *data, plain, *data))
-        return -1;
+    if (!aead_open(&stream->open, nonce, covered, covered_size, data, plain, data))
+        return forged;
     stream->read_sequence++;
     int type = record[0];
     if (stream->is_tls13) {
-        while (plain && !(*data)[plain - 1])
+        while (plain && !data[plain - 1])
             plain--; /* padding */
         if (!plain)
-            return -1;
-        type = (*data)[--plain];
+            return no_type;
+        type = data[--plain];
     }
-    if (plain > LONGEST_FRAGMENT)
-        return -1;
-    *data_size = plain;
-    return type;
+    *content = (struct content){type, data, plain};
+    return plain > LONGEST_FRAGMENT ? too_long : none;
 }
 
 /* The reactor may have given the tunnel another stream by the time that it hears. */
@@ -264,9 +308,10 @@ static bool tell(turn *turn, stream *stream, enum event_type type, const uint8_t
     return events_tell(&turn->engine->events, type, stream->tunnel, CSTP, stream->number, NULL, data, size);
 }
 
-void stream_lose(turn *turn, stream *stream, const char *why) {
+void stream_lose(turn *turn, stream *stream, enum alert alert, const char *why) {
     if (atomic_exchange(&stream->is_lost, true)) /* another thread may find it at the same moment */
         return;
+    stream->alert = alert;
     event *loss = stream->loss;
     size_t size = strlen(why);
     stream->loss = NULL;
@@ -310,20 +355,20 @@ bool stream_begin_frame(stream *stream, const uint8_t *data, size_t size) {
 }
 
 /* Application data, which may begin and end within a frame. */
-static const char *take_data(turn *turn, stream *stream, const uint8_t *data, size_t size) {
+static problem take_data(turn *turn, stream *stream, const uint8_t *data, size_t size) {
     buffer *rest = &stream->frame;
     if (!rest->size) {
         long taken = take_frames(turn, stream, data, size);
         if (taken < 0)
-            return "not a CSTP frame";
+            return no_frame;
         bool is_kept = (size_t)taken == size || keep_rest(rest, data + taken, size - (size_t)taken);
-        return is_kept ? NULL : "no memory";
+        return is_kept ? none : no_memory;
     }
     if (!keep_rest(rest, data, size))
-        return "no memory";
+        return no_memory;
     long taken = take_frames(turn, stream, rest->bytes, rest->size);
     if (taken < 0)
-        return "not a CSTP frame";
+        return no_frame;
     turn_flush(turn); /* packets in hand point into what is moved now */
     if ((size_t)taken == rest->size) {
         drop(rest);
@@ -331,58 +376,46 @@ static const char *take_data(turn *turn, stream *stream, const uint8_t *data, si
         memmove(rest->bytes, rest->bytes + taken, rest->size - (size_t)taken);
         rest->size -= (size_t)taken;
     }
-    return NULL;
+    return none;
 }
 
-/* What came in a record of another type goes up; NULL: go on. */
-static const char *take_other(turn *turn, stream *stream, int type, const uint8_t *data, size_t size) {
+/* What came in a record of another type goes up. */
+static problem take_other(turn *turn, stream *stream, int type, const uint8_t *data, size_t size) {
+    if (type == TLS_ALERT && size != 2)
+        return unexpected;
     if (type == TLS_ALERT)
-        return size == 2 && data[1] == 0 ? "the peer closed the TLS connection" : "TLS failed: the peer sent an alert";
-    if (type != TLS_HANDSHAKE)
-        return "TLS failed: unexpected message";
-    if (!stream->is_tls13)
-        return "TLS failed: no renegotiation";
-    if (!size)
-        return "TLS failed: unexpected message"; /* RFC 8446, section 5.1 */
+        return data[1] == CLOSE_NOTIFY ? (problem){"the peer closed the TLS connection", CLOSE_NOTIFY}
+                                       : (problem){"TLS failed: the peer sent an alert", NO_ALERT};
+    if (type == TLS_HANDSHAKE && !stream->is_tls13)
+        return (problem){"TLS failed: no renegotiation", NO_RENEGOTIATION};
+    if (type != TLS_HANDSHAKE || !size) /* RFC 8446, section 5.1 */
+        return unexpected;
     /* The reactor says when to go on, with new keys or old ones */
     stream->waits_for_keys = tell(turn, stream, EVENT_HANDSHAKE, data, size);
-    return stream->waits_for_keys ? NULL : "no memory";
-}
-
-/* The record's length with its header; 0: more is needed; -1: it is none. */
-static long record_size(const stream *stream, const uint8_t *data, size_t size) {
-    size_t growth = stream->is_tls13 ? LONGEST_GROWTH_TLS13 : LONGEST_GROWTH_TLS12;
-    if (size < TLS_HEADER_BYTES)
-        return 0;
-    size_t length = get16(data + 3);
-    if (data[1] != 3 || length > LONGEST_FRAGMENT + growth)
-        return -1;
-    return TLS_HEADER_BYTES + length <= size ? (long)(TLS_HEADER_BYTES + length) : 0;
+    return stream->waits_for_keys ? none : no_memory;
 }
 
 /* Opens the whole records of `data`, in place; what is left over is kept. */
 static void take_records(turn *turn, stream *stream, uint8_t *data, size_t size) {
     size_t at = 0;
-    const char *problem = NULL;
-    while (!problem && !stream->is_lost && !stream->waits_for_keys) {
-        long record = record_size(stream, data + at, size - at);
-        if (record == 0)
+    problem problem = none;
+    while (!problem.why && !stream->is_lost && !stream->waits_for_keys && size - at >= TLS_HEADER_BYTES) {
+        size_t record = TLS_HEADER_BYTES + get16(data + at + 3);
+        problem = check_header(stream, data + at);
+        if (problem.why || record > size - at)
             break;
-        uint8_t *plain = NULL;
-        size_t plain_size = 0;
-        int type = record < 0 ? -1 : open_record(stream, data + at, (size_t)record, &plain, &plain_size);
-        if (type < 0)
-            problem = "TLS failed: decryption failed or bad record mac";
-        else if (type == APPLICATION_DATA)
-            problem = take_data(turn, stream, plain, plain_size);
-        else
-            problem = take_other(turn, stream, type, plain, plain_size);
-        at += record > 0 ? (size_t)record : 0;
+        content content;
+        problem = open_record(stream, data + at, record, &content);
+        if (!problem.why && content.type == APPLICATION_DATA)
+            problem = take_data(turn, stream, content.data, content.size);
+        else if (!problem.why)
+            problem = take_other(turn, stream, content.type, content.data, content.size);
+        at += record;
     }
-    if (!problem && at < size && !keep_rest(&stream->record, data + at, size - at))
-        problem = "no memory";
-    if (problem)
-        stream_lose(turn, stream, problem);
+    if (!problem.why && at < size && !keep_rest(&stream->record, data + at, size - at))
+        problem = no_memory;
+    if (problem.why)
+        stream_lose(turn, stream, problem.alert, problem.why);
 }
 
 size_t stream_receive(turn *turn, stream *stream, uint8_t *room) {
@@ -392,11 +425,11 @@ size_t stream_receive(turn *turn, stream *stream, uint8_t *room) {
     ssize_t received = recv(stream->descriptor, room + STREAM_ROOM, STREAM_ROOM, MSG_DONTWAIT);
     if (received < 0) {
         if (errno != EAGAIN && errno != EINTR)
-            stream_lose(turn, stream, "the connection was lost");
+            stream_lose(turn, stream, NO_ALERT, "the connection was lost");
         return 0;
     }
     if (received == 0) {
-        stream_lose(turn, stream, "the peer closed the connection");
+        stream_lose(turn, stream, NO_ALERT, "the peer closed the connection");
         return 0;
     }
     /* What was kept is put right before what came */
@@ -414,7 +447,7 @@ void stream_go_on(turn *turn, stream *stream, const uint8_t *more, size_t size) 
     size_t kept = stream->record.size;
     uint8_t *data = malloc(kept + size + 1);
     if (data == NULL) {
-        stream_lose(turn, stream, "no memory");
+        stream_lose(turn, stream, no_memory.alert, no_memory.why);
         return;
     }
     if (kept)

@@ -130,7 +130,7 @@ static void seal_frame(turn *turn, tunnel *tunnel, uint8_t *at, uint8_t kind, si
     stream *tls = tunnel->tls;
     stream_frame(at, kind, size);
     if (!stream_commit(tls, APPLICATION_DATA, FRAME_HEADER_BYTES + size)) {
-        stream_lose(turn, tls, "TLS failed: nothing can be sealed");
+        stream_lose(turn, tls, NO_ALERT, "TLS failed: nothing can be sealed");
         return;
     }
     if (stream_wants_keys(tls))

@@ -69,15 +69,11 @@ static void change_keys(scene *scene, tunnel *tunnel, bool writes) {
         stream_go_on(scene->turn, tls, NULL, 0);
 }
 
-/* As when a stream goes back to Python, with a goodbye. */
+/* As when a stream goes back to Python, with its last words. */
 static void give_back(scene *scene, tunnel *tunnel) {
     if (tunnel->tls == NULL)
         return;
-    uint8_t *at = tunnel->tls->is_lost ? NULL : stream_reserve(tunnel->tls, 2);
-    if (at != NULL) {
-        put16(at, 1 << 8);
-        stream_commit(tunnel->tls, TLS_ALERT, 2);
-    }
+    stream_end(tunnel->tls, CLOSE_NOTIFY);
     if (stream_release(tunnel->tls) >= 0)
         abort(); /* there are no descriptors here */
     engine_set_tls(scene->engine, tunnel, NULL);

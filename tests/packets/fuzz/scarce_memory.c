@@ -202,7 +202,7 @@ static void check_that_losses_are_told(scene *scene) {
     for (uint8_t number = TLS13; number <= TLS12; number++) {
         tunnel *tunnel = engine_tunnel(scene->engine, number);
         if (tunnel != NULL && tunnel->tls != NULL && !tunnel->tls->is_lost) {
-            stream_lose(scene->turn, tunnel->tls, "it is to be told");
+            stream_lose(scene->turn, tunnel->tls, INTERNAL_ERROR, "it is to be told");
             is_lost[number - TLS13] = true;
         }
     }
