@@ -27,12 +27,12 @@ from anyvpn.backends.tun_linux_network import (
     configure_device,
     restore_addresses,
 )
-from anyvpn.backends.tun_linux_watch import LinkWatch
 from anyvpn.errors import ConfigurationError
 from anyvpn.interfaces import IRoutedTunDevice, ITunBackend
 from anyvpn.model.group_policy import Network
 from anyvpn.tun.descriptor import OpenedTun, open_descriptor
 from anyvpn.tun.device import LinuxTunDevice
+from anyvpn.tun.link_watch import LinkWatch
 
 log = Logger()
 

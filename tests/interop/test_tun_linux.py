@@ -26,7 +26,6 @@ from twisted.internet.testing import MemoryReactor
 from twisted.logger import capturedLogs, formatEvent
 
 from anyvpn.backends.tun_linux import LinuxGatewayDevice, Settings, build
-from anyvpn.backends.tun_linux_watch import LinkWatch
 from anyvpn.errors import TunUnavailable
 from anyvpn.interfaces import IRoutedTunDevice, ITunBackend
 from anyvpn.model.group_policy import Network
@@ -34,6 +33,7 @@ from anyvpn.packets.offload import merge_segments, split_super_packets
 from anyvpn.testing.namespaces import CLONE_NEWNET, Namespace
 from anyvpn.testing.tun_contract import GATEWAY, MTU_BYTES, TunContract, run_at_once
 from anyvpn.tun.device import LinuxTunDevice, adopt
+from anyvpn.tun.link_watch import LinkWatch
 
 pytestmark = pytest.mark.interop
 
