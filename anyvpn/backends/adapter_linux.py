@@ -22,6 +22,7 @@ from anyvpn.interfaces import IAdapter, IAdapterBackend
 from anyvpn.model.adapter import AdapterSettings
 from anyvpn.tun.descriptor import OpenedTun, open_descriptor
 from anyvpn.tun.device import LinuxTunDevice
+from anyvpn.tun.link_watch import LinkWatch
 
 log = Logger()
 _Result = TypeVar("_Result")
@@ -88,6 +89,7 @@ class LinuxAdapterBackend:
         adapter = LinuxAdapter(self._reactor, opened, settings.mtu_bytes, own)
         try:
             await adapter.apply(settings)
+            adapter.watch()
         except BaseException:
             await adapter.close()
             raise
@@ -107,6 +109,11 @@ class LinuxAdapter(LinuxTunDevice):
         self._resolvers = Resolvers(opened.name, settings.resolv_conf) if settings.dns else None
         self._turn = Lock()
         """A change whose waiter was cancelled is still finished before the next one begins."""
+        self._watch: LinkWatch | None = None
+
+    def watch(self) -> None:
+        """From now on, have everything again whenever somebody has set the device down and up."""
+        self._watch = LinkWatch(self._reactor, self.name, self._restore)
 
     async def apply(self, settings: AdapterSettings) -> None:
         """Change what is different from before. Raises: TunUnavailable."""
@@ -134,6 +141,8 @@ class LinuxAdapter(LinuxTunDevice):
 
     async def close(self) -> None:
         """Undo everything; closing twice does no harm."""
+        if self._watch is not None:
+            self._watch.close()
 
         def undo() -> None:
             if self._resolvers is not None:
@@ -145,6 +154,9 @@ class LinuxAdapter(LinuxTunDevice):
             await self._in_turn(undo)
         finally:
             await super().close()
+
+    async def _restore(self) -> None:
+        await self._in_turn(self._network.restore)
 
     async def _in_turn(self, work: Callable[[], None]) -> None:
         def work_alone() -> None:

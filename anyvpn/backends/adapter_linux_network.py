@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_network
 from typing import Any
 
 from pyroute2 import IPRoute
@@ -66,10 +66,7 @@ class HostNetwork:
                 with _naming(f"an MTU of {plan.mtu_bytes} bytes"):
                     netlink.link("set", index=index, mtu=plan.mtu_bytes, state="up")
             had = () if before is None else before.addresses
-            for address in plan.addresses:
-                if address not in had:
-                    with _naming(f"the address {address.ip}"):
-                        set_address(netlink, index, address, address.max_prefixlen)
+            _set_addresses(netlink, index, [each for each in plan.addresses if each not in had])
             for address in had:
                 if address not in plan.addresses:
                     delete_bare_address(netlink, index, address)
@@ -96,6 +93,22 @@ class HostNetwork:
                     way_out = self._way_out(netlink, route.network, index)
                     if way_out != self._outside.get(route.network):
                         self._delete(netlink, index, route)
+                    self._add_routes(netlink, index, [route])
+
+    def restore(self) -> None:
+        """Have again what the kernel has forgotten of a device that was down.
+
+        Raises: TunUnavailable.
+        """
+        if self._plan is None:
+            return
+        with IPRoute() as netlink:
+            index = self._index(netlink)
+            _set_addresses(netlink, index, self._plan.addresses)
+            for route in self._plan.routes:
+                if route.way is Way.TUNNEL:
+                    # One that is there still would be taken for the host's own
+                    self._delete(netlink, index, route)
                     self._add_routes(netlink, index, [route])
 
     def undo(self) -> None:
@@ -191,6 +204,14 @@ class HostNetwork:
                 if gateway:
                     way["gateway"] = gateway
         return way
+
+
+def _set_addresses(
+    netlink: IPRoute, index: int, addresses: Iterable[IPv4Interface | IPv6Interface]
+) -> None:
+    for address in addresses:
+        with _naming(f"the address {address.ip}"):
+            set_address(netlink, index, address, address.max_prefixlen)
 
 
 def _add_through(netlink: IPRoute, index: int, network: Network) -> Iterator[Network]:

@@ -181,7 +181,7 @@ class LinuxGatewayDevice(LinuxTunDevice):
         self._addresses = tuple(addresses)
         self._routes = ClientRoutes(opened.name, routes)
         self._turn = Lock()
-        self._watch = LinkWatch(reactor, opened.name, self._came_up)
+        self._watch = LinkWatch(reactor, opened.name, self._restore)
 
     async def set_routes(self, networks: Collection[Network]) -> None:
         """Lead these networks to the device, and no others. Raises: TunUnavailable."""
@@ -197,14 +197,12 @@ class LinuxGatewayDevice(LinuxTunDevice):
         self._watch.close()
         await super().close()
 
-    def _came_up(self) -> None:
-        """The kernel has forgotten its routes, and addresses of IPv6."""
+    async def _restore(self) -> None:
+        """Have the routes again that the kernel has forgotten, and the addresses of IPv6."""
 
         def restore_alone() -> None:
             with self._turn:
                 restore_addresses(self.name, self._addresses)
                 self._routes.restore()
 
-        deferToThread(restore_alone).addErrback(
-            lambda failure: log.error("It is not as before: {why}", why=failure.getErrorMessage())
-        )
+        await deferToThread(restore_alone)

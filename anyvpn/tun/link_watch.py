@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
+from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -30,13 +32,18 @@ _MOST_BYTES = 1 << 16
 
 @implementer(IReadDescriptor)
 class LinkWatch:
-    """Watches one device, which is up; `came_up` is called when it is up again."""
+    """Watches one device, which is up; `restore` is called and awaited when it is up again."""
 
-    def __init__(self, reactor: IReactorFDSet, name: str, came_up: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        reactor: IReactorFDSet,
+        name: str,
+        restore: Callable[[], Coroutine[Any, Any, None]],
+    ) -> None:
         self._reactor = reactor
         self._name = name
         self._index = socket.if_nametoindex(name)
-        self._came_up = came_up
+        self._restore = restore
         self._is_up = True
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
@@ -83,13 +90,23 @@ class LinkWatch:
                 continue
             self._is_up = is_up
             if is_up:
-                log.info("Tun device {name} is up again", name=self._name)
+                # Where warnings alone are shown, its end would be missed
+                log.warn("Tun device {name} is up again", name=self._name)
                 self._came_up()
             else:
                 log.warn(
                     "Tun device {name} is down: no packet passes until it is up again",
                     name=self._name,
                 )
+
+    def _came_up(self) -> None:
+        Deferred.fromCoroutine(self._restore()).addErrback(
+            lambda failure: log.error(
+                "Tun device {name} is not as before: {why}",
+                name=self._name,
+                why=failure.getErrorMessage(),
+            )
+        )
 
     def _states(self, data: bytes) -> Iterator[bool]:
         """Whether the device was up, by each message about it."""

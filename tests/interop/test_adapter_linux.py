@@ -41,6 +41,10 @@ async def main(reactor):
                 await adapter.apply(AdapterSettings(granted, 1279, ip_address("203.0.113.5")))
             case "show":
                 os.system("ip -brief address show dev vpn7; ip -6 route get 2001:db8:ffff::1 2>&1")
+            case "routes":
+                os.system("ip route; ip -6 route")
+            case "again":
+                await adapter._restore()
             case "roam":
                 await adapter.prepare_reconnect()
             case "crash":
@@ -106,6 +110,18 @@ def test_a_device_too_narrow_for_ipv6_does_without_and_nothing_leaks(host: Host)
     assert "fd00::3/128" in narrow
     assert "dev vpn7" in narrow
     assert host.state() == host.before
+
+
+def test_what_the_kernel_has_not_forgotten_stays_as_it_is(host: Host) -> None:
+    """As when nobody knows what was missed of a link's news."""
+    program = host.adapter("routes", "again", "routes")
+    assert program.wait_for_end() == 0, program.output()
+    before, _, after = program.output().partition("done again")
+    routes = [
+        [line for line in shown.splitlines() if "dev vpn7" in line] for shown in (before, after)
+    ]
+    assert routes[0]
+    assert routes[0] == routes[1]
 
 
 def test_everything_is_left_of_a_crash_and_undone_by_cleanup(host: Host) -> None:

@@ -56,6 +56,20 @@ react(lambda reactor: ensureDeferred(main(reactor)))
 """
 
 
+def set_down_and_up(client: AnyvpnClient) -> None:
+    """As an operator does it; wait until the host has the routes that it had."""
+
+    def routes() -> str:
+        return client.namespace.run("ip", "route") + client.namespace.run("ip", "-6", "route")
+
+    before, since = routes(), client.position
+    client.namespace.run("ip", "link", "set", client.device, "down")
+    assert client.device not in routes()
+    client.namespace.run("ip", "link", "set", client.device, "up")
+    client.wait_for(f"Tun device {client.device} is up again", since=since)
+    wait_until(lambda: routes() == before, "its routes are there again")
+
+
 class LoginTests:
     def test_phases_1_to_6(self, site: Site) -> None:
         client = site.connect_ours()
@@ -249,6 +263,8 @@ class NeighbourTests:
         client = site.connect_ours(host=14)
         inside = site.gateway.inner_addresses[0]
         assert f"dev {client.device}" in namespace.run("ip", "route", "get", inside)
+        set_down_and_up(client)
+        assert f"dev {client.device}" in namespace.run("ip", "route", "get", inside)
         assert client.stop() == 0
         assert namespace.run("ip", "route") + namespace.run("ip", "-6", "route") == before
 
@@ -324,6 +340,14 @@ class SessionTests:
         refused = site.ours("", stdin=(cookie,), options=options)
         assert refused.wait_for_end() == 3
         assert refused.find("log in again")
+
+    def test_a_device_that_was_down_is_as_before(self, site: Site) -> None:
+        client = site.connect_ours()
+        addresses = client.inner_addresses
+        set_down_and_up(client)
+        assert client.inner_addresses == addresses
+        for address in site.gateway.inner_addresses:
+            assert client.ping(address)
 
     def test_a_device_that_somebody_removes_is_the_end(self, site: Site) -> None:
         client = site.connect_ours()
