@@ -56,7 +56,7 @@ def load_numpy_segment_sums() -> Callable[[bytes, int, int], list[int]] | None:
         numpy = import_module("numpy")
     except ImportError:
         return None
-    words, wide, wider = numpy.dtype("<u2"), numpy.dtype("u4"), numpy.dtype("u8")
+    words, wide = numpy.dtype("<u2"), numpy.dtype("u4")
     octets = numpy.dtype("u1")
     frombuffer, zeros, add = numpy.frombuffer, numpy.zeros, numpy.add.reduce
 
@@ -70,7 +70,7 @@ def load_numpy_segment_sums() -> Callable[[bytes, int, int], list[int]] | None:
             padded[:, :size] = rows
             rows = padded
         # 65536 words of 16 bits fit into 32
-        sums: list[int] = (add(rows.view(words), 1, wide).astype(wider) << 8).tolist()
+        sums = [each << 8 for each in add(rows.view(words), 1, wide).tolist()]
         if len(data) % segment_bytes:
             sums.append(word_sum(data[count * segment_bytes + skipped_bytes :]))
         return sums

@@ -211,8 +211,9 @@ class _DatagramSocket:
 
     def _receive(self, batches: dict[Origin, list[bytes]]) -> None:
         left, room = DATAGRAMS_PER_WAKE, RECEIVE_BYTES_PER_WAKE
+        expected_bytes = LONGEST_DATAGRAM_BYTES
         while left > 0 and room > 0:
-            most = min(DATAGRAMS_PER_CALL, -(-room // LONGEST_DATAGRAM_BYTES))
+            most = min(DATAGRAMS_PER_CALL, left, -(-room // expected_bytes))
             try:
                 count, size = self._reader.receive(self.socket, most, batches)
             except ConnectionError:
@@ -228,6 +229,7 @@ class _DatagramSocket:
                 return
             left -= count
             room -= size
+            expected_bytes = max(1, size // count)
 
     def _path(self, origin: Origin) -> PeerPath:
         """The way back to where datagrams came from."""

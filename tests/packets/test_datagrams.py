@@ -107,6 +107,16 @@ class DatagramSocketsTests(DatagramSocketsCase):
         self.reactor.wake_all()
         self.assertLess(sum(map(len, self.received())), RECEIVE_BYTES_PER_WAKE + 65_536)
 
+    def test_short_datagrams_come_many_in_a_call(self) -> None:
+        peer = self.peer("127.0.0.1", self.listen("127.0.0.1"))
+        for _ in range(module.DATAGRAMS_PER_WAKE):
+            peer.send(bytes(1400))
+        reader = module.DatagramReader
+        with patch.object(reader, "receive", autospec=True, side_effect=reader.receive) as receive:
+            self.reactor.wake_all()
+        self.assertEqual(len(self.received()), module.DATAGRAMS_PER_WAKE)
+        self.assertLessEqual(receive.call_count, 3)
+
     def test_what_is_sent_arrives_whatever_the_sizes(self) -> None:
         peer = self.peer("127.0.0.1", self.listen("127.0.0.1"))
         path = PeerPath(0, peer.getsockname())
