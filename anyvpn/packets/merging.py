@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
 from struct import Struct
 
 from anyvpn.packets.checksums import MODULUS, internet_checksum, segment_sums, word_sum
@@ -73,6 +75,7 @@ def merge_segments(
     plain_header = bytes(header_bytes)
     open_runs: dict[bytes, _Run] = {}
     items: list[bytes | _Run] = []
+    runs: list[_Run] = []
     at, count = 0, len(packets)
     while at < count:
         packet = packets[at]
@@ -96,18 +99,40 @@ def merge_segments(
         elif mergeable and not segment[5] & (_FIN | _PSH):
             open_runs[flow] = run = _Run(segment, packet)
             items.append(run)
+            runs.append(run)
         else:
             open_runs.pop(flow, None)
             items.append(packet)
+    intact = _intact_runs(runs) if runs else ()
     frames: list[bytes] = []
     for item in items:
         if isinstance(item, bytes):
             frames.append(plain_header + item)
-        elif len(item.packets) > 1 and (frame := item.super_packet(header_bytes)) is not None:
-            frames.append(frame)
+        elif item in intact:
+            frames.append(item.super_packet(header_bytes))
         else:
             frames += [plain_header + packet for packet in item.packets]
     return frames
+
+
+def _intact_runs(runs: Sequence[_Run]) -> set[_Run]:
+    """Runs of several packets, none of them damaged; what has one size is summed in one call."""
+    alike: dict[tuple[int, int], list[_Run]] = {}
+    for run in runs:
+        if len(run.packets) > 1 and run.may_be_intact():
+            alike.setdefault((len(run.packets[0]), run.ip_bytes), []).append(run)
+    intact: set[_Run] = set()
+    for (size, ip_bytes), group in alike.items():
+        # Only the last of a run may be shorter
+        whole = [run.packets[: len(run.packets) - (len(run.packets[-1]) < size)] for run in group]
+        sums = segment_sums(b"".join(chain.from_iterable(whole)), size, ip_bytes)
+        begin = 0
+        for run, packets in zip(group, whole, strict=True):
+            end = begin + len(packets)
+            if {each % MODULUS for each in sums[begin:end]} == {run.wanted_sum(size)}:
+                intact.add(run)
+            begin = end
+    return intact
 
 
 def _carries_nothing(packet: bytes) -> bool:
@@ -194,16 +219,15 @@ class _Run:
     """Packets of one flow that follow each other without a gap."""
 
     __slots__ = (
-        *("_closed", "_common", "_flags", "_headers_bytes", "_ident_step", "_ip_bytes"),
-        *("_is_intact", "_next_ident", "_next_sequence", "_protocol", "_segment_bytes"),
-        "_size_bytes",
-        "packets",
+        *("_closed", "_common", "_flags", "_headers_bytes", "_ident_step", "_is_intact"),
+        *("_next_ident", "_next_sequence", "_protocol", "_segment_bytes", "_size_bytes"),
+        *("ip_bytes", "packets"),
     )
 
     def __init__(self, segment: _Segment, packet: bytes) -> None:
         _, _, self._common, ident, sequence, self._flags, headers_bytes, self._protocol = segment
         self._headers_bytes = headers_bytes
-        self._ip_bytes = _IPV4_BYTES if packet[0] >> 4 == 4 else _IPV6_BYTES
+        self.ip_bytes = _IPV4_BYTES if packet[0] >> 4 == 4 else _IPV6_BYTES
         self._is_intact = self._has_intact_ip_header(packet)
         self.packets = [packet]
         self._segment_bytes = len(packet) - headers_bytes
@@ -253,12 +277,12 @@ class _Run:
             return start
         last = self.packets[-1]
         size, step = len(last), self._segment_bytes
-        checksum_at = self._ip_bytes + self._protocol.checksum_at
+        checksum_at = self.ip_bytes + self._protocol.checksum_at
         from_bytes = int.from_bytes
         most = (_LONGEST_PACKET_BYTES - self._size_bytes) // step
         difference = 0
         if self._protocol.counts_bytes:
-            sequence_end = self._ip_bytes + _TCP_SEQUENCE_AT + 4
+            sequence_end = self.ip_bytes + _TCP_SEQUENCE_AT + 4
             sequence = from_bytes(last[sequence_end - 4 : sequence_end])
             most = min(most, (0xFFFFFFFF - sequence) // step)
             difference = step << 8 * (checksum_at - sequence_end)
@@ -300,12 +324,23 @@ class _Run:
             return True
         return False
 
-    def super_packet(self, header_bytes: int) -> bytes | None:
-        """The frame of all segments together; None when any of them is damaged."""
-        if not (self._is_intact and self._checksums_are_right()):
-            return None
+    def may_be_intact(self) -> bool:
+        """Whether no IP header is damaged, nor the last packet if it is a shorter one."""
+        last = self.packets[-1]
+        size = len(last)
+        return self._is_intact and (
+            size == len(self.packets[0])
+            or word_sum(last[self.ip_bytes :]) == self.wanted_sum(size)
+        )
+
+    def wanted_sum(self, size: int) -> int:
+        """What a packet of that size must add up to behind its IP header."""
+        return -self._pseudo_sum(size - self.ip_bytes) % MODULUS
+
+    def super_packet(self, header_bytes: int) -> bytes:
+        """The frame of all of them together."""
         first, protocol = self.packets[0], self._protocol
-        headers_bytes, ip_bytes = self._headers_bytes, self._ip_bytes
+        headers_bytes, ip_bytes = self._headers_bytes, self.ip_bytes
         version = first[0] >> 4
         rest_bytes = self._size_bytes - ip_bytes
         header = bytearray(first[:headers_bytes])
@@ -332,23 +367,14 @@ class _Run:
         return b"".join(pieces)
 
     def _pseudo_sum(self, rest_bytes: int) -> int:
-        addresses = self.packets[0][12 if self._ip_bytes == _IPV4_BYTES else 8 : self._ip_bytes]
-        return (word_sum(addresses) + self._protocol.number + rest_bytes) % MODULUS
+        addresses = self.packets[0][12 if self.ip_bytes == _IPV4_BYTES else 8 : self.ip_bytes]
+        return (_addresses_sum(addresses) + self._protocol.number + rest_bytes) % MODULUS
 
     def _has_intact_ip_header(self, packet: bytes) -> bool:
-        return self._ip_bytes == _IPV6_BYTES or not word_sum(packet[:_IPV4_BYTES])
+        header = packet[:_IPV4_BYTES]
+        return self.ip_bytes == _IPV6_BYTES or not int.from_bytes(header, "big") % MODULUS
 
-    def _checksums_are_right(self) -> bool:
-        """Whether each segment adds up to zero, with its pseudo-header; the last may be shorter."""
-        ip_bytes = self._ip_bytes
-        packets = self.packets
-        size, last_size = len(packets[0]), len(packets[-1])
-        alike = packets
-        if last_size != size:
-            pseudo_sum = self._pseudo_sum(last_size - ip_bytes)
-            if (pseudo_sum + word_sum(packets[-1][ip_bytes:])) % MODULUS:
-                return False
-            alike = packets[:-1]
-        wanted_sum = -self._pseudo_sum(size - ip_bytes) % MODULUS
-        sums = segment_sums(b"".join(alike), size, ip_bytes)
-        return {each % MODULUS for each in sums} == {wanted_sum}
+
+@lru_cache(maxsize=1024)
+def _addresses_sum(addresses: bytes) -> int:
+    return word_sum(addresses)

@@ -34,17 +34,25 @@ class OpenSSLCalls:
         self._ssl, self._going = tls._ssl, tls._from_ssl
 
     def read_records(self, most: int, chunks: list[bytes]) -> None:
-        """Add what is in so many records, each by itself, or in as many as have any data.
+        """Add what is in so many records, or in as many as have any data.
 
         Raises: SSL.Error: the connection is over; chunks before that are there.
         """
         ssl = self._ssl
+        size = 0
         for _ in range(most):
-            size = _read(ssl, _buffer, LONGEST_RECORD_BYTES)
-            if size <= 0:
+            if size > _BUFFER_BYTES - LONGEST_RECORD_BYTES:
+                chunks.append(_octets[:size])
+                size = 0
+            read = _read(ssl, _buffer + size, LONGEST_RECORD_BYTES)
+            if read <= 0:
+                if size:
+                    chunks.append(_octets[:size])
                 with suppress(SSL.WantReadError):
-                    self._tls._raise_ssl_error(ssl, size)
+                    self._tls._raise_ssl_error(ssl, read)
                 return
+            size += read
+        if size:
             chunks.append(_octets[:size])
 
     def write_record(self, data: bytes) -> int:

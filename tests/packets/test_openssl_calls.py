@@ -18,16 +18,24 @@ class OpenSSLCallsTests:
         pair.received_by_client()
         return pair, OpenSSLCalls(pair.server._tls)
 
-    def test_each_record_is_read_by_itself(self) -> None:
+    def test_so_many_records_are_read_and_no_more(self) -> None:
         pair, calls = self.calls()
         sent = [b"one", os.urandom(LONGEST_RECORD_BYTES), b"three"]
         pair.server._tls.bio_write(b"".join(pair.client_sends(each) for each in sent))
         chunks: list[bytes] = []
         calls.read_records(2, chunks)
-        assert chunks == sent[:2]
+        assert chunks == [b"".join(sent[:2])]
         for most in (2, 1):
             calls.read_records(most, chunks)
-            assert chunks == sent
+            assert chunks == [b"".join(sent[:2]), sent[2]]
+
+    def test_more_than_the_buffer_holds_is_read_in_order(self) -> None:
+        pair, calls = self.calls()
+        sent = [os.urandom(size) for size in (1, *[LONGEST_RECORD_BYTES] * 9, 1400)]
+        pair.server._tls.bio_write(b"".join(pair.client_sends(each) for each in sent))
+        chunks: list[bytes] = []
+        calls.read_records(len(sent) + 1, chunks)
+        assert b"".join(chunks) == b"".join(sent)
 
     def test_what_is_written_is_taken_whole(self) -> None:
         pair, calls = self.calls()
