@@ -29,7 +29,7 @@ from anyvpn.packets.record_keeper import Connection, hand_over
 from anyvpn.packets.tcp_descriptor import TCPTransport, put_descriptor
 from anyvpn.packets.tcp_ending import end_in_order
 from anyvpn.packets.tcp_path import is_socket, path_mtu_below
-from anyvpn.packets.tcp_writing import write_at_once
+from anyvpn.packets.tcp_transport import write_at_once
 from anyvpn.packets.time_limit import TimeLimit
 from anyvpn.packets.tls_failures import handshake_failure, reason_in
 from anyvpn.packets.tls_in_memory import LONGEST_RECORD_BYTES, TLSInMemory

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from anyvpn.packets.tcp_writing import write_at_once
+from anyvpn.packets.tcp_transport import write_at_once
 
 reactor = cast(Any, installed)
 
@@ -47,7 +47,7 @@ class Writer(Protocol):
         self.ended.callback(None)
 
 
-class TCPWritingTests(TestCase):
+class TCPTransportTests(TestCase):
     timeout = 20
 
     async def connect(self, writer: Protocol) -> tuple[Any, socket.socket]:
