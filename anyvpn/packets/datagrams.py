@@ -47,7 +47,7 @@ _MOST_SEGMENTED_BYTES = 65_000  # 65,507, and some room for what the kernel adds
 # Ours
 SOCKET_BUFFER_BYTES = 4 << 20
 """What the kernel may hold for us, each way, while we do something else."""
-DATAGRAMS_PER_WAKE = 64
+DATAGRAMS_PER_WAKE = 128
 RECEIVE_BYTES_PER_WAKE = 512 << 10
 """A wake that finds more leaves the rest to the next one, so that the reactor goes on."""
 _MOST_REMEMBERED = 4096

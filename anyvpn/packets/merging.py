@@ -329,8 +329,7 @@ class _Run:
         last = self.packets[-1]
         size = len(last)
         return self._is_intact and (
-            size == len(self.packets[0])
-            or word_sum(last[self.ip_bytes :]) == self.wanted_sum(size)
+            size == len(self.packets[0]) or word_sum(last[self.ip_bytes :]) == self.wanted_sum(size)
         )
 
     def wanted_sum(self, size: int) -> int:

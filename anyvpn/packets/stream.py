@@ -19,7 +19,7 @@ from typing import cast
 from OpenSSL import SSL
 from twisted.internet import protocol
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IPushProducer, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -29,7 +29,7 @@ from anyvpn.packets.record_keeper import Connection, hand_over
 from anyvpn.packets.tcp_descriptor import TCPTransport, put_descriptor
 from anyvpn.packets.tcp_ending import end_in_order
 from anyvpn.packets.tcp_path import is_socket, path_mtu_below
-from anyvpn.packets.tcp_transport import write_at_once
+from anyvpn.packets.tcp_transport import prepare, write_at_once
 from anyvpn.packets.time_limit import TimeLimit
 from anyvpn.packets.tls_failures import handshake_failure, reason_in
 from anyvpn.packets.tls_in_memory import LONGEST_RECORD_BYTES, TLSInMemory
@@ -37,8 +37,8 @@ from anyvpn.packets.tls_keys import TLSSecrets
 from anyvpn.packets.tls_reader import NOBODY, ITLSReader
 
 # Ours
-LARGEST_BATCH_BYTES = 192 * 1024
-"""What one batch of frames may add to the transport's 64 KB: 256 KB wait at the most."""
+LARGEST_BATCH_BYTES = 128 * 1024
+"""What one batch of frames may add to the transport's as much: 256 KB wait at the most."""
 CLOSE_TIME_S = 5.0
 """How long a close may take to hand over what was written."""
 MOST_UNREAD_ANSWER_BYTES = 64 * 1024
@@ -239,9 +239,7 @@ class TLSStream(protocol.Protocol):
     def connectionMade(self) -> None:
         """The TCP connection is there."""
         transport = self._tcp = cast(TCPTransport, self.transport)
-        if ITCPTransport.providedBy(transport):
-            transport.setTcpNoDelay(True)
-            transport.setTcpKeepAlive(True)
+        prepare(transport)
         transport.registerProducer(self, True)
         self._time_limit.start(self._handshake_time_s, self._handshake_late)
         if self._is_client:

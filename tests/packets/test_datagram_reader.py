@@ -69,7 +69,9 @@ class DatagramReaderTests(unittest.TestCase):
         for number in range(DATAGRAMS_PER_CALL + 2):
             sender.sendto(bytes(number), opened.getsockname())
         self.assertEqual(self.receive(opened, 1), (1, 0))
-        self.assertEqual(self.receive(opened), (DATAGRAMS_PER_CALL, sum(range(1, DATAGRAMS_PER_CALL + 1))))
+        self.assertEqual(
+            self.receive(opened), (DATAGRAMS_PER_CALL, sum(range(1, DATAGRAMS_PER_CALL + 1)))
+        )
         self.assertEqual(self.receive(opened), (1, DATAGRAMS_PER_CALL + 1))
         with self.assertRaises(BlockingIOError):
             self.receive(opened)

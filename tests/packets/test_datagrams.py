@@ -95,12 +95,12 @@ class DatagramSocketsTests(DatagramSocketsCase):
 
     def test_one_wake_leaves_the_rest_to_the_next(self) -> None:
         peer = self.peer("127.0.0.1", self.listen("127.0.0.1"))
-        for _ in range(100):
+        for _ in range(200):
             peer.send(b"small")
         self.reactor.wake_all()
         self.assertEqual(len(self.received()), module.DATAGRAMS_PER_WAKE)
         self.reactor.wake_all()
-        self.assertEqual(len(self.received()), 100)
+        self.assertEqual(len(self.received()), 200)
         self.batches.clear()
         for _ in range(12):
             peer.send(bytes(60_000))
@@ -115,7 +115,7 @@ class DatagramSocketsTests(DatagramSocketsCase):
         with patch.object(reader, "receive", autospec=True, side_effect=reader.receive) as receive:
             self.reactor.wake_all()
         self.assertEqual(len(self.received()), module.DATAGRAMS_PER_WAKE)
-        self.assertLessEqual(receive.call_count, 3)
+        self.assertLessEqual(receive.call_count, 5)
 
     def test_what_is_sent_arrives_whatever_the_sizes(self) -> None:
         peer = self.peer("127.0.0.1", self.listen("127.0.0.1"))

@@ -1,8 +1,11 @@
-"""What is written without a turn of the reactor, with real sockets."""
+"""What is read at once and written without a turn of the reactor, with real sockets."""
 
 from __future__ import annotations
 
+import fcntl
 import socket
+import sys
+import termios
 from typing import Any, cast
 
 from twisted.internet import reactor as installed
@@ -15,7 +18,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from anyvpn.packets.tcp_transport import write_at_once
+from anyvpn.packets.tcp_transport import TRANSPORT_BYTES, prepare, write_at_once
 
 reactor = cast(Any, installed)
 
@@ -38,10 +41,14 @@ class Producer:
 
 
 class Writer(Protocol):
-    """The side that writes."""
+    """The side that writes; notes how long the pieces are that it reads."""
 
     def __init__(self) -> None:
         self.ended: Deferred[None] = Deferred()
+        self.pieces: list[int] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        self.pieces.append(len(data))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.ended.callback(None)
@@ -59,8 +66,22 @@ class TCPTransportTests(TestCase):
         while writer.transport is None:
             await deferLater(reactor, 0)
         transport = cast(Any, writer.transport)
+        prepare(transport)
         transport.registerProducer(Producer(), True)
         return transport, peer
+
+    async def test_much_is_read_at_once(self) -> None:
+        writer = Writer()
+        transport, peer = await self.connect(writer)
+        transport.pauseProducing()
+        transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        await deferToThread(peer.sendall, bytes(TRANSPORT_BYTES))
+        while unread_bytes(transport.socket) < TRANSPORT_BYTES:
+            await deferLater(reactor, 0.01)
+        transport.resumeProducing()
+        while sum(writer.pieces) < TRANSPORT_BYTES:
+            await deferLater(reactor, 0.01)
+        self.assertEqual(writer.pieces, [TRANSPORT_BYTES])
 
     async def test_what_the_kernel_takes_is_gone_at_once(self) -> None:
         transport, peer = await self.connect(Writer())
@@ -105,3 +126,8 @@ def hear(peer: socket.socket, count: int) -> bytes:
     while len(heard) < count and (data := peer.recv(count - len(heard))):
         heard += data
     return bytes(heard)
+
+
+def unread_bytes(opened: socket.socket) -> int:
+    """What the kernel holds for the one who reads it."""
+    return int.from_bytes(fcntl.ioctl(opened, termios.FIONREAD, bytes(4)), sys.byteorder)
