@@ -2,7 +2,8 @@
 
 A tun device has one queue for all tunnels, which drops what comes last: whoever has filled it
 stays ahead, since the TCP of others finds no room in it and slows down. So who falls behind reads
-more than is sent, and keeps that in a queue of its own, which is fair.
+more than is sent, and keeps that in a queue of its own, which is fair. A tunnel that has the device
+for itself needs no turns, and loses less in the kernel's queue, which is longer.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class DeviceReader:
             return
         if self._next_turn is None:
             frames, were_all = self._read(FRAMES_PER_WAKE, BYTES_PER_WAKE)
-            if were_all:
+            if were_all or len(set(self._destinations(frames))) == 1:
                 self._hand_over(frames)
                 return
             self._let_wait(frames)
@@ -92,12 +93,15 @@ class DeviceReader:
             room_bytes -= sum(map(len, some))
         return frames, False
 
-    def _let_wait(self, frames: list[bytes]) -> None:
+    def _destinations(self, frames: list[bytes]) -> list[Tunnel | None]:
         start = self._device.vnet_header_bytes
-        for frame in frames:
-            tunnel = self._routes.destination_of(frame[start : start + _HEADER_BYTES])
+        end = start + _HEADER_BYTES
+        return [self._routes.destination_of(frame[start:end]) for frame in frames]
+
+    def _let_wait(self, frames: list[bytes]) -> None:
+        for tunnel, frame in zip(self._destinations(frames), frames, strict=True):
             if not self._queue.add(tunnel, frame) and tunnel is not None:
-                tunnel.dropped_queue_full += packets_in(frame, start)
+                tunnel.dropped_queue_full += packets_in(frame, self._device.vnet_header_bytes)
 
     def _take_turn(self) -> None:
         self._next_turn = None

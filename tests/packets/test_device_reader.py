@@ -61,10 +61,9 @@ class DeviceReaderTests(TestCase):
         self.assertEqual(self.batches, [frames])
 
     def test_a_turn_has_its_bounds_and_others_follow(self) -> None:
-        for count, size in ((150, 40), (150, 5000), (18, 60_000)):
+        for count, size in ((150, 40), (150, 5000), (16, 60_000)):
             with self.subTest(size=size):
-                frames = frames_to(ELEPHANT, count, size)
-                self.device.inject(frames)
+                self.device.inject([*frames_to(MOUSE, 1, size), *frames_to(ELEPHANT, count, size)])
                 self.assertEqual(len(self.batches), 1)
                 self.clock.advance(0)
                 for batch in self.batches:
@@ -74,13 +73,16 @@ class DeviceReaderTests(TestCase):
                 self.assertEqual(self.sent_bytes()[ELEPHANT], count * size)
 
     def test_who_fills_the_device_does_not_keep_others_waiting(self) -> None:
-        self.device.inject([*frames_to(ELEPHANT, 180), *frames_to(MOUSE, 10)])
-        self.assertEqual(self.sent_bytes()[MOUSE], 10 * 5000)
+        self.device.inject(
+            [*frames_to(ELEPHANT, 60), *frames_to(MOUSE, 5), *frames_to(ELEPHANT, 120)]
+        )
+        self.assertEqual(self.sent_bytes()[MOUSE], 5 * 5000)
 
     def test_who_wants_more_than_there_is_pays_for_it_alone(self) -> None:
         sent: Counter[bytes] = Counter()
         for _ in range(20):
-            self.device.inject([*frames_to(ELEPHANT, 210, 9000), *frames_to(MOUSE, 20, 9000)])
+            mixed = [*frames_to(ELEPHANT, 10, 9000), *frames_to(MOUSE, 1, 9000)] * 20
+            self.device.inject(mixed)
             self.clock.pump([0])
             sent += self.sent_bytes()
         self.assertEqual((sent[MOUSE], self.mouse.dropped_queue_full), (20 * 20 * 9000, 0))
@@ -88,18 +90,19 @@ class DeviceReaderTests(TestCase):
 
     def test_nothing_overtakes_what_waits(self) -> None:
         frames = [ipv4_packet(ANYWHERE, ELEPHANT, b"%d" % number) for number in range(100)]
-        self.device.inject(frames[:90])
+        self.device.inject([*frames_to(MOUSE, 1), *frames[:90]])
         self.device.inject(frames[90:])
         self.clock.advance(0)
-        self.assertEqual([frame for batch in self.batches for frame in batch], frames)
+        sent = [frame for batch in self.batches for frame in batch]
+        self.assertEqual([frame for frame in sent if frame[16:20] == ELEPHANT], frames)
 
     def test_what_finds_no_room_is_counted_packet_by_packet(self) -> None:
         self.device.vnet_header_bytes = 10
         header = struct.pack("=BBHHHH", 1, 1, 40, 1400, 20, 16)
         frames = [header + packet for packet in frames_to(ELEPHANT, 190, 40 + 14_000)]
-        self.device.inject(frames)
+        self.device.inject([bytes(10) + frames_to(MOUSE, 1)[0], *frames])
         self.clock.advance(0)
-        sent = sum(map(len, self.batches))
+        sent = sum(map(len, self.batches)) - 1
         self.assertLess(sent, 190)
         self.assertEqual(self.elephant.dropped_queue_full, (190 - sent) * 10)
 
@@ -115,8 +118,14 @@ class DeviceReaderTests(TestCase):
         self.clock.advance(0)
         self.assertGreater(len(self.device._waiting), 0)
 
+    def test_one_that_is_alone_needs_no_turns(self) -> None:
+        frames = frames_to(ELEPHANT, 1000)
+        self.device.inject(frames)
+        self.assertEqual([frame for batch in self.batches for frame in batch], frames)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_nothing_is_sent_after_it_stopped(self) -> None:
-        self.device.inject(frames_to(ELEPHANT, 190))
+        self.device.inject([*frames_to(MOUSE, 1), *frames_to(ELEPHANT, 190)])
         self.batches.clear()
         self.reader.stop()
         self.reader.stop()
@@ -130,7 +139,7 @@ class DeviceReaderTests(TestCase):
 
         self.reader._frames_read = fail
         with capturedLogs() as events:
-            self.device.inject(frames_to(ELEPHANT, 190))
+            self.device.inject([*frames_to(MOUSE, 1), *frames_to(ELEPHANT, 190)])
         self.assertEqual([event["device"] for event in events], ["memory0"])
         self.reader._frames_read = self.batches.append
         self.clock.advance(0)
