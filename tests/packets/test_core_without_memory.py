@@ -1,6 +1,6 @@
 """Where Python has no memory, a call of the core's raises, and costs nothing else.
 
-The core's own memory: tests/packets/fuzz/scarce_memory.c.
+The core's own memory: scarce_core.py and fuzz/scarce_memory.c.
 """
 
 from __future__ import annotations

@@ -11,26 +11,8 @@
 
 #include <openssl/crypto.h>
 
+#include "failing_memory.h"
 #include "scene.h"
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_realloc(void *old, size_t size);
-
-static long left; /* allocations until one fails */
-static bool is_armed, lasts;
-
-static bool fails(void) {
-    bool is_over = left == 0;
-    if (!is_armed || (!is_over && --left) || (is_over && !lasts))
-        return false;
-    errno = ENOMEM;
-    return true;
-}
-
-void *__wrap_malloc(size_t size) { return fails() ? NULL : __real_malloc(size); }
-void *__wrap_calloc(size_t count, size_t size) { return fails() ? NULL : __real_calloc(count, size); }
-void *__wrap_realloc(void *old, size_t size) { return fails() ? NULL : __real_realloc(old, size); }
 
 static void *libcryptos_malloc(size_t size, const char *file, int line) {
     (void)file, (void)line;
@@ -73,10 +55,10 @@ static void from_device(scene *scene, uint8_t to, size_t size) {
 static size_t sealed(scene *scene, uint8_t number, uint64_t sequence, uint8_t kind) {
     uint8_t payload[121] = {kind};
     input input = {payload, 1 + write_packet(payload + 1, number, 254, 120)};
-    bool was_armed = is_armed;
-    is_armed = false;
+    bool did_fail = memory_fails;
+    memory_fails = false;
     size_t size = scene_record(scene, number, sequence, room, &input);
-    is_armed = was_armed;
+    memory_fails = did_fail;
     return size;
 }
 
@@ -100,10 +82,10 @@ static void from_stream(scene *scene, stream *stream, uint8_t type, uint8_t kind
     uint8_t frame[FRAME_HEADER_BYTES + 120];
     stream_frame(frame, kind, write_packet(frame + FRAME_HEADER_BYTES, (uint8_t)stream->tunnel->identifier, 254, 120));
     input input = {frame, sizeof frame};
-    bool was_armed = is_armed;
-    is_armed = false;
+    bool did_fail = memory_fails;
+    memory_fails = false;
     size_t size = scene_tls_record(stream, type, room, &input);
-    is_armed = was_armed;
+    memory_fails = did_fail;
     stream_go_on(scene->turn, stream, room, cut);
     if (!stream->is_lost && !stream->waits_for_keys)
         stream_go_on(scene->turn, stream, room + cut, size - cut);
@@ -206,7 +188,7 @@ static void check_that_losses_are_told(scene *scene) {
             is_lost[number - TLS13] = true;
         }
     }
-    is_armed = false;
+    memory_fails = false;
     event *first = events_take(&scene->engine->events);
     for (event *each = first; each != NULL; each = each->next)
         if (each->type == EVENT_LOST_STREAM)
@@ -229,7 +211,7 @@ static void check_that_it_goes_on(scene *scene) {
 
 static void run_packets(void) {
     scene scene;
-    is_armed = true;
+    memory_fails = true;
     if (scene_open(&scene, 10)) {
         set_up(&scene);
         move_packets(&scene);
@@ -239,7 +221,7 @@ static void run_packets(void) {
         scene_drain_events(&scene);
         scene_close(&scene);
     }
-    is_armed = false;
+    memory_fails = false;
 }
 
 /* Threads start or do not; either way they end, and no descriptor is left. */
@@ -254,9 +236,9 @@ static void run_threads(void) {
         kernels[at] = pair[1];
     }
     engine *engine = engine_new(true, 0, false);
-    is_armed = true;
+    memory_fails = true;
     loop *loop = loop_start(engine, devices, QUEUES);
-    is_armed = false;
+    memory_fails = false;
     if (loop != NULL)
         loop_stop(loop);
     else if (errno != ENOMEM)
@@ -274,18 +256,18 @@ static void run_threads(void) {
 }
 
 static void fail_each(const char *what, void (*run)(void)) {
-    left = 0;
-    lasts = false;
+    memory_left = 0;
+    memory_fails_on = false;
     run(); /* libcrypto loads what it loads once */
     for (int round = 0; round < 2; round++) {
         long number = 0;
         do {
-            left = ++number;
-            lasts = round;
+            memory_left = ++number;
+            memory_fails_on = round;
             run();
-        } while (left == 0);
+        } while (memory_left == 0);
         printf("%s: %ld allocations failed, each %s\n", what, number - 1,
-               lasts ? "with all that followed" : "alone");
+               memory_fails_on ? "with all that followed" : "alone");
     }
 }
 
