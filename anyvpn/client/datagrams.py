@@ -14,7 +14,17 @@ from twisted.internet.interfaces import IReactorFDSet
 
 from anyvpn.errors import GatewayUnreachable
 from anyvpn.model.channels import PeerPath
-from anyvpn.packets.datagrams import DatagramSockets, DatagramsReceived, SocketTaker
+from anyvpn.packets.datagrams import (
+    RECEIVE_BYTES_PER_WAKE,
+    DatagramSockets,
+    DatagramsReceived,
+    SocketTaker,
+)
+
+# Ours
+RECEIVE_BUFFER_BYTES = 2 * RECEIVE_BYTES_PER_WAKE
+"""While what one wake has read is worked off, as much again may come. What is more would only make
+all that is in the tunnel late: TCP fills whatever there is."""
 
 _WILDCARDS = {False: "0.0.0.0", True: "::"}  # noqa: S104 - the kernel chooses by the way to the gateway
 
@@ -52,7 +62,11 @@ class GatewayDatagrams:
         sockets = DatagramSockets(self._reactor)
         is_ipv6 = ":" in host
         try:
-            sockets.open(((_WILDCARDS[is_ipv6], 0),), tells_local=False)
+            sockets.open(
+                ((_WILDCARDS[is_ipv6], 0),),
+                tells_local=False,
+                receive_buffer_bytes=RECEIVE_BUFFER_BYTES,
+            )
         except CannotListenError as error:
             raise GatewayUnreachable(f"no UDP socket: {error}") from None
         self._generation += 1

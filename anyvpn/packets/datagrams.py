@@ -105,14 +105,19 @@ class DatagramSockets:
         self._taker: SocketTaker | None = None
 
     def open(
-        self, addresses: Sequence[tuple[str, int]], *, tells_local: bool = True, queues: int = 1
+        self,
+        addresses: Sequence[tuple[str, int]],
+        *,
+        tells_local: bool = True,
+        queues: int = 1,
+        receive_buffer_bytes: int = SOCKET_BUFFER_BYTES,
     ) -> None:
         """Bind a socket, or one for each queue, to each (host, port); port 0 takes any.
 
         With `tells_local` the paths of a socket that is bound to no address say which one was
         spoken to. Raises: CannotListenError: one of them cannot be had; none is kept.
         """
-        kind = _Kind(tells_local, shares_port=queues > 1)
+        kind = _Kind(tells_local, queues > 1, receive_buffer_bytes)
         for host, port in addresses:
             twins = [each for each, same in addresses if same == port and ":" not in each]
             try:
@@ -344,6 +349,7 @@ class _Kind(NamedTuple):
 
     tells_local: bool
     shares_port: bool
+    receive_buffer_bytes: int
 
 
 def _open_socket(host: str, port: int, ipv6_only: bool, kind: _Kind) -> socket.socket:
@@ -365,11 +371,12 @@ def _open_socket(host: str, port: int, ipv6_only: bool, kind: _Kind) -> socket.s
                 opened.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
         with suppress(OSError):  # an older kernel gives datagrams one by one
             opened.setsockopt(_SOL_UDP, _UDP_GRO, 1)
-        for forced, modest in _BUFFER_OPTIONS:
+        buffers_bytes = (SOCKET_BUFFER_BYTES, kind.receive_buffer_bytes)
+        for (forced, modest), size_bytes in zip(_BUFFER_OPTIONS, buffers_bytes, strict=True):
             try:
-                opened.setsockopt(socket.SOL_SOCKET, forced, SOCKET_BUFFER_BYTES)
+                opened.setsockopt(socket.SOL_SOCKET, forced, size_bytes)
             except PermissionError:
-                opened.setsockopt(socket.SOL_SOCKET, modest, SOCKET_BUFFER_BYTES)
+                opened.setsockopt(socket.SOL_SOCKET, modest, size_bytes)
         opened.bind((host, port))
     except OSError:
         opened.close()
