@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
 from struct import Struct
 
 from anyvpn.packets.checksums import MODULUS, internet_checksum, segment_sums, word_sum
@@ -123,12 +122,15 @@ def _intact_runs(runs: Sequence[_Run]) -> set[_Run]:
             alike.setdefault((len(run.packets[0]), run.ip_bytes), []).append(run)
     intact: set[_Run] = set()
     for (size, ip_bytes), group in alike.items():
-        # Only the last of a run may be shorter
-        whole = [run.packets[: len(run.packets) - (len(run.packets[-1]) < size)] for run in group]
-        sums = segment_sums(b"".join(chain.from_iterable(whole)), size, ip_bytes)
+        segments: list[bytes] = []
+        ends: list[int] = []
+        for run in group:
+            # Only the last of a run may be shorter
+            segments += run.packets if len(run.packets[-1]) == size else run.packets[:-1]
+            ends.append(len(segments))
+        sums = segment_sums(b"".join(segments), size, ip_bytes)
         begin = 0
-        for run, packets in zip(group, whole, strict=True):
-            end = begin + len(packets)
+        for run, end in zip(group, ends, strict=True):
             if {each % MODULUS for each in sums[begin:end]} == {run.wanted_sum(size)}:
                 intact.add(run)
             begin = end
