@@ -106,15 +106,11 @@ class TunnelMeasure:
 
 @dataclass(frozen=True, slots=True)
 class GatewayMeasure:
-    """Something to be measured of a gateway with clients of its own, by those `subjects`.
-
-    What takes long is measured `once`, in the first round.
-    """
+    """Something to be measured of a gateway with clients of its own, by those `subjects`."""
 
     key: str
     run: Callable[[Topology, AnyConnectPeer, Timing], dict[str, float]]
     subjects: tuple[str, ...] = _GATEWAYS
-    once: bool = False
 
 
 def _tunnel_measures() -> list[TunnelMeasure]:
@@ -147,9 +143,6 @@ GATEWAY_MEASURES = (
         "idle",
         lambda t, peer, timing: measure_idle(t, peer.gateway, timing),
         subjects=(PYTHON, COMPILED),
-        once=True,
     ),
-    GatewayMeasure(
-        "crowd", lambda t, peer, timing: measure_crowd(t, peer.connect, timing), once=True
-    ),
+    GatewayMeasure("crowd", lambda t, peer, timing: measure_crowd(t, peer.connect, timing)),
 )

@@ -30,7 +30,7 @@ from bench.measures.timing import QUICK, Timing
 from bench.peers.anyconnect import AnyConnectPeer
 from bench.report import show
 from bench.results import Results
-from bench.rows import COMPILED, PYTHON, ROWS, TITLES, Row
+from bench.rows import COMPILED, COMPILED_OWN, PYTHON, ROWS, TITLES, Row
 from bench.topology import Topology
 from bench.tunnel import Channel, OpenTunnel
 
@@ -47,7 +47,7 @@ NEEDED = {
 }
 LAST_RESULT = Path(__file__).with_name("results") / "last.json"
 WIDTH = 160
-PROFILED = (PYTHON, COMPILED)
+PROFILED = (PYTHON, COMPILED, COMPILED_OWN)
 QUICK_ROWS = ("dtls.down.1.*",)
 
 progress = Console(stderr=True, highlight=False)
@@ -76,12 +76,12 @@ class Run:
         for number in range(1, self._timing.repeats + 1):
             for name, peer in chosen.items():
                 self._say(f"round {number} of {self._timing.repeats}: {TITLES[name]}")
-                self._measure(topology, name, peer, is_first=number == 1)
+                self._measure(topology, name, peer)
         for name, peer in chosen.items():
             if isinstance(peer, AnyConnectPeer) and name in PROFILED:
                 self._profile(topology, name, peer, directory)
 
-    def _measure(self, topology: Topology, subject: str, peer: Peer, *, is_first: bool) -> None:
+    def _measure(self, topology: Topology, subject: str, peer: Peer) -> None:
         """One subject's turn."""
         for channel in peer.channels:
             measures = [
@@ -97,8 +97,7 @@ class Run:
                         figures = measure.run(topology, tunnel, self._timing)
                         self._add(measure.key, subject, figures)
         for each in GATEWAY_MEASURES:
-            is_due = is_first or not each.once
-            if is_due and subject in each.subjects and self._is_wanted(each.key):
+            if subject in each.subjects and self._is_wanted(each.key):
                 assert isinstance(peer, AnyConnectPeer)
                 with _running(peer):
                     self._add(each.key, subject, each.run(topology, peer, self._timing))

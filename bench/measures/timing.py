@@ -12,6 +12,8 @@ class Timing:
     repeats: int = 3
     warm_up_s: int = 2
     time_s: int = 5
+    pings: int = 1000
+    """The slowest in a hundred are ten of them, and not the mishap of a moment."""
     logins: int = 40
     few_sessions: int = 50
     many_sessions: int = 250
@@ -26,6 +28,7 @@ QUICK = Timing(
     repeats=1,
     warm_up_s=1,
     time_s=1,
+    pings=100,
     logins=5,
     few_sessions=2,
     many_sessions=12,
