@@ -9,6 +9,9 @@ TEST_PROGRAMS := $(PROGRAMS) ocserv=ocserv tcpdump=tcpdump \
 BENCH_PROGRAMS := $(PROGRAMS) ocserv=ocserv iperf3=iperf3 ethtool=ethtool \
 	openvpn=openvpn wireguard-go=wireguard-go wg=wireguard-tools perf=linux-perf
 COMPILER := cc=gcc /usr/include/openssl/evp.h=libssl-dev /usr/include/python3*/Python.h=python3-dev
+ifeq ($(shell dpkg --print-architecture 2>/dev/null),amd64)
+COMPILER += /usr/include/intel-ipsec-mb.h=libipsec-mb-dev
+endif
 ENGINE := hatch_build.py $(wildcard anyvpn/packets/compiled/*)
 ARGS ?=
 TIME ?= 60

@@ -50,7 +50,16 @@ def compile_engine(root: Path) -> str:
     headers = sysconfig.get_paths()["include"]
     sources = sorted(str(each) for each in (root / SOURCES).glob("*.c"))
     unfinished = root / MODULE.with_suffix(".new")
-    command = [*compiler, *FLAGS, f"-I{headers}", *sources, "-lcrypto", "-o", str(unfinished)]
+    command = [
+        *compiler,
+        *FLAGS,
+        f"-I{headers}",
+        *sources,
+        "-lcrypto",
+        "-ldl",
+        "-o",
+        str(unfinished),
+    ]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True)
     except FileNotFoundError:

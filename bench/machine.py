@@ -12,6 +12,8 @@ from pathlib import Path
 
 from cryptography.hazmat.backends.openssl.backend import backend
 
+from anyvpn.packets.engines import engine_class
+
 _PACKAGES = ("anyvpn", "Twisted", "pyOpenSSL", "cryptography", "numpy")
 _PROGRAMS = {
     "openconnect": ("openconnect", "--version"),
@@ -38,15 +40,18 @@ def machine() -> dict[str, str]:
 def versions() -> dict[str, str]:
     """Of everything that takes part and is there."""
     found = {"Python": platform.python_version(), "OpenSSL": _openssl()}
+    library, _, number = engine_class("auto").cipher_library.partition(" ")
+    if number:
+        found[library] = number
     for package in _PACKAGES:
         with suppress(PackageNotFoundError):
             found[package] = version(package)
     for name, command in _PROGRAMS.items():
         with suppress(OSError, subprocess.TimeoutExpired):
             done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-            number = _VERSION.search(done.stdout + done.stderr)
-            if number is not None:
-                found[name] = number[1]
+            said = _VERSION.search(done.stdout + done.stderr)
+            if said is not None:
+                found[name] = said[1]
     return found
 
 

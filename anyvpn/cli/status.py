@@ -68,7 +68,7 @@ def _gateway_rows(found: GatewayStatus) -> Iterator[tuple[str, str]]:
     states = ", ".join(f"{count} {state}" for state, count in found.sessions.items())
     yield "version", f"{found.version}, process {found.process_id}"
     yield "started", f"{_moment(found.started_at_s)}, up {_duration(found.uptime_s)}"
-    yield "packet engine", f"{engine.name}{threads}"
+    yield "packet engine", f"{engine.name}{threads}, AES-GCM by {engine.cipher_library}"
     yield "listens on", ", ".join(found.listen)
     yield "DTLS", f"UDP port {found.dtls_port}" if found.dtls_port else "off"
     offloads = "yes" if device.has_offloads else "no"

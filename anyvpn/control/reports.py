@@ -52,6 +52,7 @@ class Reports:
             uptime_s=self.seconds() - self.started_at_s,
             engine=EngineStatus(
                 self.engine.name,
+                self.engine.cipher_library,
                 totals.threads,
                 totals.unroutable_packets,
                 totals.dropped_events,

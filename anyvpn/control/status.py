@@ -26,11 +26,13 @@ _CONVERTER = make_converter()
 class EngineStatus:
     """The packet engine, and what belongs to no session.
 
-    `threads` are those that it has besides the reactor's. `unroutable_packets` came from the tun
+    `cipher_library` is what seals and opens with AES-GCM, `threads` are those that it has besides
+    the reactor's. `unroutable_packets` came from the tun
     device for nobody; `dropped_events` is what the engine had no room to tell.
     """
 
     name: str
+    cipher_library: str
     threads: int
     unroutable_packets: int
     dropped_events: int

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+GCM_LIBRARY: str
 CONTROL: int
 DATAGRAM: int
 FOREIGN: int
@@ -19,6 +20,8 @@ WAITING: int
 
 _Path = tuple[int, int, bytes, int, int, int, bytes]
 _Keys = tuple[bytes, int, int, bytes, bytes, bytes, bytes]
+
+def want_gcm_library(wanted: bool, /) -> None: ...
 
 class Core:
     def __init__(

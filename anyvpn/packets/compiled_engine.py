@@ -32,6 +32,7 @@ from anyvpn.packets._compiled import (
     CONTROL,
     DATAGRAM,
     FOREIGN,
+    GCM_LIBRARY,
     HANDSHAKE,
     LOST_DEVICE,
     LOST_SOCKET,
@@ -72,6 +73,7 @@ class CompiledPacketEngine(PythonPacketEngine):
     """
 
     name, reads_all_queues = "compiled", True
+    cipher_library = GCM_LIBRARY
 
     def __init__(
         self,

@@ -52,6 +52,7 @@ class PythonPacketEngine:
     """
 
     name, reads_all_queues = "python", False
+    cipher_library = "cryptography"
 
     def __init__(
         self,

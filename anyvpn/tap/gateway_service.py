@@ -189,10 +189,13 @@ class GatewayService(MultiService):
             shown = ", ".join(f"{kind} {_yes(there)}" for kind, there in kinds.items())
             udp = f"on UDP port {dtls.port} ({shown})"
         offloads = _yes(device is not None and device.vnet_header_bytes > 0)
+        engine = "none"
+        if self._engine:
+            engine = f"{self._engine.name} (AES-GCM by {self._engine.cipher_library})"
         return (
             f"Gateway {loaded.settings.name} listens on {where}; DTLS {udp}; "
             f"tun device {device.name if device else 'none'} (offloads {offloads}); "
-            f"packet engine {self._engine.name if self._engine else 'none'}; "
+            f"packet engine {engine}; "
             f"connection profiles: {len(loaded.settings.profiles)}; "
             f"control socket {loaded.control or 'none'}"
         )

@@ -23,7 +23,7 @@ GATEWAY = GatewayStatus(
     process_id=4711,
     started_at_s=1_700_000_000.0,
     uptime_s=2 * 86400 + 3 * 3600 + 62,
-    engine=EngineStatus("compiled", 2, 5, 6),
+    engine=EngineStatus("compiled", "libcrypto", 2, 5, 6),
     listen=("tcp:443", r"tcp:443:interface=\:\:"),
     dtls_port=443,
     device=DeviceStatus("anyvpn0", 1500, True),
@@ -77,7 +77,7 @@ class StatusTests(CommandCase):
             "gateway vpn.example.com",
             "version 1.2, process 4711",
             "up 2 days 3:01:02",
-            "packet engine compiled, threads of its own: 2",
+            "packet engine compiled, threads of its own: 2, AES-GCM by libcrypto",
             r"listens on tcp:443, tcp:443:interface=\:\:",
             "DTLS UDP port 443",
             "tun device anyvpn0, MTU 1500, offloads yes",
@@ -115,6 +115,7 @@ class StatusTests(CommandCase):
         found = json.loads(self.status("--json"))
         assert found["engine"] == {
             "name": "compiled",
+            "cipher_library": "libcrypto",
             "threads": 2,
             "unroutable_packets": 5,
             "dropped_events": 6,

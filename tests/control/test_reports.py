@@ -31,7 +31,7 @@ class GatewayReportTests(ReportsCase):
         self.assertEqual((status.process_id, status.started_at_s), (os.getpid(), STARTED_AT_S))
         self.assertEqual(status.uptime_s, 1000.0)
         self.assertEqual((status.listen, status.dtls_port), (("tcp:4443",), 4443))
-        self.assertEqual(status.engine, EngineStatus("python", 0, 0, 0))
+        self.assertEqual(status.engine, EngineStatus("python", "cryptography", 0, 0, 0))
         self.assertEqual((status.device.name, status.device.mtu_bytes), ("memory0", 1500))
 
     def test_packets_for_nobody_are_the_engines(self) -> None:

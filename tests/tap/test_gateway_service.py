@@ -103,7 +103,7 @@ class FakeParts:
                 site.happened.append("UDP closed")
 
         class Engine:
-            name = "of the test"
+            name, cipher_library = "of the test", "nobody"
             reads_all_queues = True
 
             def __init__(self, *parts: object) -> None: ...
@@ -239,7 +239,7 @@ class StartTests(ServiceCase):
             "DTLS on UDP port 4433 (PSK ",
             "resumption yes, legacy no)",
             "tun device memory0 (offloads yes)",
-            "packet engine of the test",
+            "packet engine of the test (AES-GCM by nobody)",
             "connection profiles: 1",
         ):
             assert words in said

@@ -107,13 +107,16 @@ size_t segments_count(const segments *segments); /* before the first was written
 size_t segments_next(const segments *segments); /* the size of the next packet; 0: no more */
 void segments_write(segments *segments, uint8_t *at);
 
-/* --- aead.c: what seals and opens ---------------------------------------------------------- */
+/* --- aead.c, gcm.c: what seals and opens ---------------------------------------------------------- */
 
 enum cipher { AES_128_GCM = 1, AES_256_GCM = 2, CHACHA20_POLY1305 = 3 };
 enum { AEAD_NONCE_BYTES = 12 };
 
+typedef struct gcm gcm;
+
 typedef struct {
-    EVP_CIPHER_CTX *context; /* NULL: there is none */
+    EVP_CIPHER_CTX *context;
+    gcm *gcm; /* instead of a context; both NULL: there is none */
 } aead;
 
 size_t cipher_key_bytes(enum cipher cipher);
@@ -125,6 +128,17 @@ bool aead_seal(aead *aead, const uint8_t nonce[AEAD_NONCE_BYTES], const uint8_t 
 /* `out` may be `data`; the tag is read behind. False: it does not authenticate. */
 bool aead_open(aead *aead, const uint8_t nonce[AEAD_NONCE_BYTES], const uint8_t *covered,
                size_t covered_size, const uint8_t *data, size_t size, uint8_t *out);
+
+/* What does AES-GCM instead of libcrypto, with its version; NULL: nothing does. */
+const char *gcm_library(void);
+void gcm_want(bool wanted); /* for tests: or libcrypto for all keys from now on */
+gcm *gcm_new(enum cipher cipher, const uint8_t *key); /* NULL, with errno: no memory */
+void gcm_free(gcm *gcm);
+/* Sizes and places as those of an aead. */
+void gcm_seal(const gcm *gcm, const uint8_t nonce[AEAD_NONCE_BYTES], const uint8_t *covered,
+              size_t covered_size, uint8_t *data, size_t size);
+bool gcm_open(const gcm *gcm, const uint8_t nonce[AEAD_NONCE_BYTES], const uint8_t *covered,
+              size_t covered_size, const uint8_t *data, size_t size, uint8_t *out);
 
 /* --- records.c: DTLS records, sealed and opened -------------------------------------------- */
 

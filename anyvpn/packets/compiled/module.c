@@ -227,6 +227,14 @@ static PyObject *core_detach(core *self, PyObject *arguments) {
     Py_RETURN_NONE;
 }
 
+/* After errno was 0: there is no memory for them, or libcrypto may not take them. */
+static void refuse_keys(void) {
+    if (errno == ENOMEM)
+        PyErr_NoMemory();
+    else
+        PyErr_SetString(PyExc_RuntimeError, "libcrypto takes no such keys");
+}
+
 static channel *new_channel(PyObject *path, PyObject *keys) {
     channel *made = calloc(1, sizeof *made);
     if (made == NULL) {
@@ -256,10 +264,11 @@ static channel *new_channel(PyObject *path, PyObject *keys) {
         free(made);
         return NULL;
     }
+    errno = 0;
     if (!records_init(&made->records, (const uint8_t *)version, (uint16_t)epoch, sequence,
                       write_size == 32 ? AES_256_GCM : AES_128_GCM, (const uint8_t *)write_key, (const uint8_t *)write_iv,
                       (const uint8_t *)read_key, (const uint8_t *)read_iv)) {
-        PyErr_SetString(PyExc_RuntimeError, "libcrypto takes no such keys");
+        refuse_keys();
         records_clear(&made->records);
         free(made);
         return NULL;
@@ -301,8 +310,9 @@ static bool set_keys(stream *stream, bool seals, PyObject *keys) {
         PyErr_SetString(PyExc_ValueError, "not keys of this cipher");
         return false;
     }
+    errno = 0;
     if (!stream_set_keys(stream, seals, (const uint8_t *)key, (const uint8_t *)iv)) {
-        PyErr_SetString(PyExc_RuntimeError, "libcrypto takes no such keys");
+        refuse_keys();
         return false;
     }
     return true;
@@ -1025,8 +1035,24 @@ static int fill(PyObject *module) {
     for (size_t at = 0; at < sizeof constants / sizeof *constants; at++)
         if (PyModule_AddIntConstant(module, constants[at].name, constants[at].value) < 0)
             return -1;
-    return 0;
+    const char *library = gcm_library();
+    return PyModule_AddStringConstant(module, "GCM_LIBRARY", library == NULL ? "libcrypto" : library);
 }
+
+static PyObject *want_gcm_library(PyObject *module, PyObject *wanted) {
+    (void)module;
+    int is_wanted = PyObject_IsTrue(wanted);
+    if (is_wanted < 0)
+        return NULL;
+    gcm_want(is_wanted);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"want_gcm_library", want_gcm_library, METH_O,
+     "want_gcm_library(wanted)\n--\n\nFor tests: keys that come from now on are libcrypto's, or not."},
+    {NULL, NULL, 0, NULL},
+};
 
 static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, fill},
@@ -1037,6 +1063,7 @@ static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "anyvpn.packets._compiled",
     .m_doc = "The compiled packet engine.",
+    .m_methods = functions,
     .m_slots = module_slots,
 };
 

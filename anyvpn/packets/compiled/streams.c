@@ -78,7 +78,7 @@ void stream_free(stream *stream) {
 }
 
 bool stream_set_keys(stream *stream, bool seals, const uint8_t *key, const uint8_t iv[AEAD_NONCE_BYTES]) {
-    aead fresh = {NULL};
+    aead fresh = {NULL, NULL};
     if (!aead_init(&fresh, stream->cipher, key, seals)) {
         aead_clear(&fresh);
         return false;

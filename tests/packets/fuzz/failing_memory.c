@@ -7,6 +7,7 @@
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
 void *__real_realloc(void *old, size_t size);
+int __real_posix_memalign(void **made, size_t alignment, size_t size);
 void __real_free(void *old);
 
 bool memory_fails, memory_fails_on;
@@ -34,6 +35,13 @@ void *__wrap_realloc(void *old, size_t size) {
     if (fails())
         return NULL;
     return old == NULL ? held(__real_realloc(old, size)) : __real_realloc(old, size);
+}
+
+int __wrap_posix_memalign(void **made, size_t alignment, size_t size) {
+    int error = fails() ? ENOMEM : __real_posix_memalign(made, alignment, size);
+    if (!error)
+        memory_held++;
+    return error;
 }
 
 void __wrap_free(void *old) {

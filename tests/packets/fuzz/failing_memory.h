@@ -15,6 +15,7 @@ extern atomic_long memory_held; /* blocks */
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *old, size_t size);
+int __wrap_posix_memalign(void **made, size_t alignment, size_t size);
 void __wrap_free(void *old);
 
 #endif

@@ -274,7 +274,13 @@ static void fail_each(const char *what, void (*run)(void)) {
 int main(void) {
     if (!CRYPTO_set_mem_functions(libcryptos_malloc, libcryptos_realloc, libcryptos_free))
         return 1;
-    fail_each("packets", run_packets);
-    fail_each("threads", run_threads);
+    gcm_library(); /* is loaded once, with memory */
+    for (int with_gcm = 0; with_gcm < 2; with_gcm++) {
+        gcm_want(with_gcm);
+        const char *library = gcm_library();
+        printf("AES-GCM by %s\n", library == NULL ? "libcrypto" : library);
+        fail_each("packets", run_packets);
+        fail_each("threads", run_threads);
+    }
     return 0;
 }
