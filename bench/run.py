@@ -76,12 +76,12 @@ class Run:
         for number in range(1, self._timing.repeats + 1):
             for name, peer in chosen.items():
                 self._say(f"round {number} of {self._timing.repeats}: {TITLES[name]}")
-                self._measure(topology, name, peer)
+                self._measure(topology, name, peer, is_first=number == 1)
         for name, peer in chosen.items():
             if isinstance(peer, AnyConnectPeer) and name in PROFILED:
                 self._profile(topology, name, peer, directory)
 
-    def _measure(self, topology: Topology, subject: str, peer: Peer) -> None:
+    def _measure(self, topology: Topology, subject: str, peer: Peer, *, is_first: bool) -> None:
         """One subject's turn."""
         for channel in peer.channels:
             measures = [
@@ -97,10 +97,12 @@ class Run:
                         figures = measure.run(topology, tunnel, self._timing)
                         self._add(measure.key, subject, figures)
         for each in GATEWAY_MEASURES:
-            if subject in each.subjects and self._is_wanted(each.key):
+            is_due = is_first or not each.once
+            if is_due and subject in each.subjects and self._is_wanted(each.key):
                 assert isinstance(peer, AnyConnectPeer)
                 with _running(peer):
-                    self._add(each.key, subject, each.run(topology, peer, self._timing))
+                    for figures in each.run(topology, peer, self._timing):
+                        self._add(each.key, subject, figures)
 
     def _profile(
         self, topology: Topology, subject: str, peer: AnyConnectPeer, directory: Path

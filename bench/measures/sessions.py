@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 from bench.load import Load
 from bench.measures.timing import Timing
@@ -44,19 +45,17 @@ def measure_memory(topology: Topology, gateway: Gateway, timing: Timing) -> dict
     return {"memory": (after_bytes - before_bytes) / added / 1024}
 
 
-def measure_idle(topology: Topology, gateway: Gateway, timing: Timing) -> dict[str, float]:
-    """How many of very many sessions stay, with their probes, and what that takes."""
+def measure_idle(
+    topology: Topology, gateway: Gateway, timing: Timing
+) -> Iterator[dict[str, float]]:
+    """How many of very many sessions stay, with their probes, and what that takes, by turns."""
     with Load(topology, gateway, timing.idle_sessions, dtls=False) as load:
         load.wait_until_open(may_fail=True)  # the figure is how many there are
         time.sleep(SETTLE_TIME_S)
-        cpu_before_s, began_at_s = gateway.processes.cpu_s(), time.monotonic()
-        time.sleep(timing.idle_time_s)
-        cpu_s = gateway.processes.cpu_s() - cpu_before_s
-        passed_s = time.monotonic() - began_at_s
-        rss_bytes = gateway.processes.rss_bytes()
-        report = load.finish()
-    return {
-        "held": report["connected"],
-        "rss": rss_bytes / 1e6,
-        "core": cpu_s / passed_s * 100,
-    }
+        for _ in range(timing.repeats):
+            cpu_before_s, began_at_s = gateway.processes.cpu_s(), time.monotonic()
+            time.sleep(timing.idle_time_s)
+            cpu_s = gateway.processes.cpu_s() - cpu_before_s
+            passed_s = time.monotonic() - began_at_s
+            yield {"rss": gateway.processes.rss_bytes() / 1e6, "core": cpu_s / passed_s * 100}
+        yield {"held": load.finish()["connected"]}

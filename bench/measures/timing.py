@@ -19,7 +19,8 @@ class Timing:
     many_sessions: int = 250
     """Memory is what sessions cost between these two numbers of them."""
     idle_sessions: int = 10_000
-    idle_time_s: int = 60
+    idle_time_s: int = 30
+    """As long as there is between two probes of a session."""
     crowd_clients: int = 24
     crowd_time_s: int = 60
 
