@@ -42,17 +42,21 @@ _UDP_LAYOUTS = {4: Struct("!2sHH4sH12sHH"), 6: Struct("!4sH2s36sHH")}
 
 @dataclass(frozen=True, slots=True)
 class _Protocol:
-    """A transport whose packets are merged; `gso` is its kind of super-packet by IP's version."""
+    """A transport whose packets are merged, at most so many.
+
+    `gso` is its kind of super-packet by IP's version; of UDP the kernel refuses longer ones.
+    """
 
     number: int
     gso: dict[int, int]
     checksum_at: int
+    most_parts: int
     counts_bytes: bool
     """Whether there is a sequence number, which the payload moves on."""
 
 
-_TCP = _Protocol(6, {4: 1, 6: 4}, 16, counts_bytes=True)
-_UDP = _Protocol(17, {4: 5, 6: 5}, 6, counts_bytes=False)
+_TCP = _Protocol(6, {4: 1, 6: 4}, 16, most_parts=_LONGEST_PACKET_BYTES, counts_bytes=True)
+_UDP = _Protocol(17, {4: 5, 6: 5}, 6, most_parts=64, counts_bytes=False)
 
 
 # Its flow; whether it may be merged at all; what all parts of a super-packet share; id; sequence;
@@ -247,6 +251,7 @@ class _Run:
         if (
             sequence != self._next_sequence
             or self._closed
+            or len(self.packets) == self._protocol.most_parts
             or payload_bytes > self._segment_bytes
             or common != self._common
             or (flags ^ self._flags) & _ECE
@@ -282,6 +287,7 @@ class _Run:
         checksum_at = self.ip_bytes + self._protocol.checksum_at
         from_bytes = int.from_bytes
         most = (_LONGEST_PACKET_BYTES - self._size_bytes) // step
+        most = min(most, self._protocol.most_parts - len(self.packets))
         difference = 0
         if self._protocol.counts_bytes:
             sequence_end = self.ip_bytes + _TCP_SEQUENCE_AT + 4

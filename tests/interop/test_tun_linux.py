@@ -362,6 +362,7 @@ class ClientRoutesTests(NamespaceTestCase):
             heard.recv(1 << 16)  # as if the kernel had kept no room for it
         with patch.object(watch, "_socket") as flooded:
             flooded.recv.side_effect = [OSError(errno.ENOBUFS, "flooded"), BlockingIOError()]
+            flooded.fileno.return_value = heard.fileno()
             watch.doRead()
         self.namespace.run("ip", "link", "set", self.device.name, "up")
         watch.doRead()
@@ -614,7 +615,14 @@ class TransferTests(TestCase):
                 data = os.urandom(segment_bytes * 20 + 7)
                 sender.sendto(data, (address, 4000))
                 received = [receiver.recv(2000) for _ in range(21)]
-            self.assertEqual(b"".join(received), data)
+                self.assertEqual(b"".join(received), data)
+                # More at once than the kernel takes in one
+                receiver.setsockopt(socket.SOL_SOCKET, 33, 1 << 20)  # SO_RCVBUFFORCE
+                sender.setsockopt(socket.SOL_UDP, 103, 10)
+                sent = [os.urandom(10) for _ in range(400)]
+                for at in range(0, 400, 50):
+                    sender.sendto(b"".join(sent[at : at + 50]), (address, 4000))
+                self.assertEqual([receiver.recv(2000) for _ in sent], sent)
             self.assertEqual(
                 self.longest_frame["right"] > 10 * MTU_BYTES, self.devices["right"].takes_datagrams
             )

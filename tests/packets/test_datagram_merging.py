@@ -194,6 +194,15 @@ class DatagramMergingTests(TestCase):
             self.assertLess(max(map(len, frames)), LONGEST + HEADER + 1)
             self.assertEqual(split_super_packets(frames, HEADER), packets)
 
+    def test_no_super_packet_has_more_datagrams_than_the_kernel_takes(self) -> None:
+        packets = [datagram(4, b"tiny", ident=number) for number in range(200)]
+        for merge in ENGINES:
+            frames = merge(packets)
+            self.assertEqual(split_super_packets(frames, HEADER), packets)
+            self.assertEqual(
+                [len(split_super_packets([each], HEADER)) for each in frames], [64, 64, 64, 8]
+            )
+
     def test_an_id_that_flows_over_changes_nothing(self) -> None:
         packets = [datagram(4, ident=(0xFFFD + number) & 0xFFFF) for number in range(6)]
         for merge in ENGINES:

@@ -127,10 +127,11 @@ static bool fits_ident(item *run, const uint8_t *packet, size_t ip) {
 
 static bool take(merging *merging, item *run, const uint8_t *packet, size_t size, const packet_shape *shape) {
     const piece *first = &merging->pieces[run->first];
+    const int most = shape->protocol == TCP ? MOST_RUN_PIECES : MOST_SEGMENTS;
     size_t ip = shape->ip, payload = size - shape->headers;
     bool is_tcp = shape->protocol == TCP;
     if (run->is_closed || shape->headers != run->shape.headers || payload > run->segment ||
-        run->size + payload > LONGEST_PACKET || run->pieces == MOST_RUN_PIECES ||
+        run->size + payload > LONGEST_PACKET || run->pieces == most ||
         (is_tcp && get32(packet + ip + 4) != run->next_sequence) || (shape->flags ^ run->shape.flags) & ECE ||
         !same_headers(first->packet, packet, shape))
         return false;
