@@ -6,8 +6,7 @@
     the reactor's thread (this module) ◀──▶ CSTP streams, other suites, compression
 
 The core does what `PythonPacketEngine` does, for all that it has keys for, and judges all packets.
-What is not its own it tells in events, which the very code of the Python engine handles. Sources
-and build: anyvpn/packets/compiled, hatch_build.py.
+What is not its own it tells in events, which the very code of the Python engine handles.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ from anyvpn.packets.waker import Waker
 log = Logger()
 
 # Ours
-PACKETS_PER_DRAIN = 128
+PACKETS_PER_DRAIN, DRAINS_PER_TURN = 128, 8
 _NUMBER = {ChannelName.CSTP: 0, ChannelName.DTLS: 1}
 
 
@@ -303,15 +302,14 @@ class CompiledPacketEngine(PythonPacketEngine):
 
     def _send_waiting(self, tunnel: Tunnel) -> None:
         now_s = self._reactor.seconds()
-        while not tunnel.detached:
-            serial = self._serial_of[tunnel.identifier]
+        for _ in range(DRAINS_PER_TURN):
+            serial = 0 if tunnel.detached else self._serial_of[tunnel.identifier]
             by_dtls, packets = self._core.take_waiting(serial, PACKETS_PER_DRAIN)
             if not packets:
                 return
-            taken = dropped = 0
+            taken = 0
             if by_dtls and tunnel.dtls is not None:
-                dropped = tunnel.dtls.send_data(packets, now_s)
-                taken = len(packets) - dropped
+                taken = len(packets) - tunnel.dtls.send_data(packets, now_s)
             elif tunnel.cstp is not None:
                 taken = tunnel.cstp.send_data(packets, now_s)
             waiting = packets[taken : taken + MOST_WAITING_PACKETS] if not by_dtls else []
@@ -321,6 +319,7 @@ class CompiledPacketEngine(PythonPacketEngine):
                 self._core.set_cstp(serial, tunnel.cstp is not None, True)
                 self._core.put_back(serial, waiting)
                 return
+        self._reactor.callLater(0, self._drain, tunnel)  # the threads are as quick as we are
 
     # --- what the core tells --------------------------------------------------------------------
 

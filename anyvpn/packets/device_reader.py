@@ -35,6 +35,8 @@ MOST_FOR_ALL_BYTES = 2 * MOST_WAITING_BYTES
 """When nothing more is read: tunnels with less than their share may add to a full queue."""
 FRAMES_KEPT_PER_WAKE = 3 * FRAMES_PER_WAKE
 """How many are read to wait, or to be dropped: reading those must not be all that is done."""
+ALONE_AFTER_S = 1.0
+"""Who has had the device for itself for so long needs no turns."""
 
 
 class DeviceReader:
@@ -53,6 +55,7 @@ class DeviceReader:
         self._frames_read = frames_read
         self._queue: FairQueue[Tunnel | None] = FairQueue(MOST_WAITING_BYTES)
         self._next_turn: IDelayedCall | None = None
+        self._shared_until_s = 0.0
         self._running = False
 
     def start(self) -> None:
@@ -73,14 +76,20 @@ class DeviceReader:
             return
         if self._next_turn is None:
             frames, were_all = self._read(FRAMES_PER_WAKE, BYTES_PER_WAKE)
-            if were_all or len(set(self._destinations(frames))) == 1:
+            if were_all or self._is_alone(frames):
                 self._hand_over(frames)
                 return
             self._let_wait(frames)
         room_bytes = MOST_FOR_ALL_BYTES - self._queue.size_bytes
         self._let_wait(self._read(FRAMES_KEPT_PER_WAKE, room_bytes)[0])
-        if self._next_turn is None:
+        if self._next_turn is None and self._queue.size_bytes:
             self._take_turn()
+
+    def _is_alone(self, frames: list[bytes]) -> bool:
+        now_s = self._reactor.seconds()
+        if len(set(self._destinations(frames))) > 1:
+            self._shared_until_s = now_s + ALONE_AFTER_S
+        return now_s >= self._shared_until_s
 
     def _read(self, most_frames: int, room_bytes: int) -> tuple[list[bytes], bool]:
         """About so many frames, and whether no others wait."""
@@ -99,6 +108,8 @@ class DeviceReader:
         return [self._routes.destination_of(frame[start:end]) for frame in frames]
 
     def _let_wait(self, frames: list[bytes]) -> None:
+        if not self._running:
+            return  # the device is gone, and its owner has stopped us
         for tunnel, frame in zip(self._destinations(frames), frames, strict=True):
             if not self._queue.add(tunnel, frame) and tunnel is not None:
                 tunnel.dropped_queue_full += packets_in(frame, self._device.vnet_header_bytes)

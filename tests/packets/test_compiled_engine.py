@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from unittest import TestCase
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 from anyvpn.model.events import EngineTotals
 from anyvpn.model.packet_filter import UDP, FilterRule
-from anyvpn.packets.compiled_engine import CompiledPacketEngine
+from anyvpn.packets.compiled_engine import (
+    DRAINS_PER_TURN,
+    PACKETS_PER_DRAIN,
+    CompiledPacketEngine,
+)
 from anyvpn.packets.engine import PythonPacketEngine
 from anyvpn.testing.filter_packets import echo
 from anyvpn.testing.inner_client import InnerClient
@@ -35,6 +39,24 @@ class FilteredTunnelTests(CompiledEngineHooks, TestCase):
             self.datagrams.feed(client.path, records)
         self.assertEqual(self.packets_to_kernel(), [good])
         self.assertEqual(self.running.counters(7).dropped_filtered, 1)
+
+
+class DrainTests(CompiledEngineHooks, TestCase):
+    """What waits in the core for a stream that is Python's."""
+
+    def test_threads_that_are_as_quick_do_not_keep_the_reactor(self) -> None:
+        client = InnerClient(7, self.make_engine())
+        client.attach()
+        tunnel = self.running._tunnels[7]
+        core = self.running._core
+        packets = [client.packet_to() for _ in range(PACKETS_PER_DRAIN)]
+        with patch.object(self.running, "_core", Mock(wraps=core)) as much:
+            much.take_waiting.side_effect = [(False, packets)] * 20 + [(False, [])]
+            self.running._drain(tunnel)
+            self.assertEqual(much.take_waiting.call_count, DRAINS_PER_TURN)
+            self.clock.advance(0)
+        self.assertEqual(len(client.frames()), 20 * PACKETS_PER_DRAIN)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class TotalsTests(CompiledEngineHooks, TestCase):

@@ -12,6 +12,7 @@ from twisted.logger import capturedLogs
 
 from anyvpn.model.tunnel_settings import Lease
 from anyvpn.packets.device_reader import (
+    ALONE_AFTER_S,
     BYTES_PER_WAKE,
     FRAMES_PER_WAKE,
     MOST_FOR_ALL_BYTES,
@@ -123,6 +124,29 @@ class DeviceReaderTests(TestCase):
         self.device.inject(frames)
         self.assertEqual([frame for batch in self.batches for frame in batch], frames)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_one_that_shared_the_device_a_moment_ago_takes_turns(self) -> None:
+        self.device.inject([*frames_to(MOUSE, 1), *frames_to(ELEPHANT, 90)])
+        self.clock.advance(0)
+        self.batches.clear()
+        late = [*frames_to(ELEPHANT, 120), *frames_to(MOUSE, 1)]
+        self.device.inject(late)
+        self.assertIn(late[-1], self.batches[0])
+        self.clock.pump([0, 0, ALONE_AFTER_S])
+        self.batches.clear()
+        self.device.inject(late)
+        self.assertNotIn(late[-1], self.batches[0])
+
+    def test_nothing_waits_that_was_read_as_it_stopped(self) -> None:
+        read_packets = self.device.read_packets
+
+        def read_and_stop(limit: int) -> list[bytes]:
+            self.reader.stop()
+            return read_packets(limit)
+
+        self.device.read_packets = read_and_stop  # type: ignore[method-assign]
+        self.device.inject([*frames_to(MOUSE, 1), *frames_to(ELEPHANT, 190)])
+        self.assertEqual((self.clock.getDelayedCalls(), self.reader._queue.size_bytes), ([], 0))
 
     def test_nothing_is_sent_after_it_stopped(self) -> None:
         self.device.inject([*frames_to(MOUSE, 1), *frames_to(ELEPHANT, 190)])
