@@ -113,7 +113,10 @@ class LinuxAdapter(LinuxTunDevice):
 
     def watch(self) -> None:
         """From now on, have everything again whenever somebody has set the device down and up."""
-        self._watch = LinkWatch(self._reactor, self.name, self._restore)
+        self._watch = LinkWatch(
+            *(self._reactor, self.name, self._restore),
+            meanwhile="packets take this host's other ways, past the tunnel,",
+        )
 
     async def apply(self, settings: AdapterSettings) -> None:
         """Change what is different from before. Raises: TunUnavailable."""

@@ -181,7 +181,7 @@ class LinuxGatewayDevice(LinuxTunDevice):
         self._addresses = tuple(addresses)
         self._routes = ClientRoutes(opened.name, routes)
         self._turn = Lock()
-        self._watch = LinkWatch(reactor, opened.name, self._restore)
+        self._watch = LinkWatch(reactor, opened.name, self._restore, meanwhile="no packet passes")
 
     async def set_routes(self, networks: Collection[Network]) -> None:
         """Lead these networks to the device, and no others. Raises: TunUnavailable."""
