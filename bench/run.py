@@ -216,6 +216,14 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+class _Report(Console):
+    """Leaves it to its user when nobody reads any more, instead of ending the program."""
+
+    def on_broken_pipe(self) -> None:
+        """Called within the handling of that error."""
+        raise BrokenPipeError
+
+
 @contextmanager
 def _readers_may_leave() -> Iterator[None]:
     """Print what `head` and others have no more use for to nowhere."""
@@ -231,6 +239,15 @@ def list_rows() -> None:
     with _readers_may_leave():
         for row in ROWS:
             print(f"{row.key:28} {row.title}, {row.unit}")
+
+
+def print_results(results: Results, written_to: Path) -> None:
+    """The table, and where it stands as JSON."""
+    console = _Report(highlight=False)
+    # In a file or a pipe nobody wants cells of six characters
+    with _readers_may_leave():
+        show(results, console if console.is_terminal else _Report(highlight=False, width=WIDTH))
+        print(f"\nWritten to {written_to}")
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -269,11 +286,7 @@ def main() -> int:
         finally:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
     run.results.write(options.json)
-    console = Console(highlight=False)
-    # In a file or a pipe nobody wants cells of six characters
-    with _readers_may_leave():
-        show(run.results, console if console.is_terminal else Console(highlight=False, width=WIDTH))
-        print(f"\nWritten to {options.json}")
+    print_results(run.results, options.json)
     return status
 
 

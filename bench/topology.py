@@ -4,15 +4,20 @@ The cable between client and gateway cuts bursts of datagrams into single ones b
 over it, as a wire does: without that a veth device would hand a burst of 64 to the receiver as
 one, and flatter whoever sends bursts. At its other end it joins them again for sockets that ask
 for it (UDP_GRO), as the driver of any network card does; a veth device does so only when it is
-told to.
+told to. While no socket of this machine asks, the kernel does not look who does, and joins for all:
+so there is one that does.
 """
 
 from __future__ import annotations
 
+import socket
 from contextlib import ExitStack
 from json import loads
 
 from anyvpn.testing.namespaces import Namespace
+
+# From Linux
+_SOL_UDP, _UDP_GRO = 17, 104
 
 CLIENT_ADDRESS = "198.18.0.2"
 GATEWAY_ADDRESS = "198.18.0.1"
@@ -31,6 +36,8 @@ class Topology:
 
     def __init__(self) -> None:
         with ExitStack() as stack:
+            asking = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            asking.setsockopt(_SOL_UDP, _UDP_GRO, 1)
             self.client = stack.enter_context(Namespace("client"))
             self.gateway = stack.enter_context(Namespace("gateway"))
             self.inside = stack.enter_context(Namespace("inside"))

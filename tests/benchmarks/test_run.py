@@ -11,25 +11,39 @@ import pytest
 from bench.rows import ROWS
 
 LIMIT_S = 30
+LISTING = ("-m", "bench.run", "--list")
+REPORT = """
+from pathlib import Path
+from bench.results import Results
+from bench.run import print_results
+print_results(Results("", {"cores": "2"}, {}), Path("last.json"))
+"""
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["at the end", "line by line"])
-class ListTests:
-    def test_a_reader_that_leaves_early_is_no_failure(self, unbuffered: str) -> None:
+class PrintTests:
+    @pytest.mark.parametrize("what", [LISTING, ("-c", REPORT)], ids=["rows", "results"])
+    def test_a_reader_that_leaves_early_is_no_failure(
+        self, what: tuple[str, ...], unbuffered: str
+    ) -> None:
         theirs, ours = os.pipe()
         os.close(theirs)
-        listing = _list(ours, unbuffered)
+        done = _run(what, ours, unbuffered)
         os.close(ours)
-        assert (listing.returncode, listing.stderr) == (0, "")
+        assert (done.returncode, done.stderr) == (0, "")
 
     def test_others_see_all_rows(self, unbuffered: str) -> None:
-        names = [line.split()[0] for line in _list(subprocess.PIPE, unbuffered).stdout.splitlines()]
-        assert names == [row.key for row in ROWS]
+        listed = _run(LISTING, subprocess.PIPE, unbuffered).stdout
+        assert [line.split()[0] for line in listed.splitlines()] == [row.key for row in ROWS]
+
+    def test_others_see_where_results_are(self, unbuffered: str) -> None:
+        said = _run(("-c", REPORT), subprocess.PIPE, unbuffered).stdout
+        assert said.endswith("Written to last.json\n")
 
 
-def _list(stdout: int, unbuffered: str) -> subprocess.CompletedProcess[str]:
+def _run(what: tuple[str, ...], stdout: int, unbuffered: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        (sys.executable, "-m", "bench.run", "--list"),
+        (sys.executable, *what),
         env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         stdout=stdout,
         stderr=subprocess.PIPE,
