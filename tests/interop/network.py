@@ -46,6 +46,7 @@ class Network:
         self.router.forward()
         self.gateway = self._stack.enter_context(Namespace("gateway"))
         self.gateway.forward()
+        _forget_broken_flows(self.gateway)
         self.gateway.join(self.router, "wan", "gateway")
         self.gateway.add_addresses("wan", f"{GATEWAY_ADDRESS}/24", f"{GATEWAY_ADDRESS_IPV6}/64")
         self.router.add_addresses("gateway", "192.0.2.254/24", "2001:db8::ffff/64")
@@ -102,6 +103,7 @@ class Network:
 
     def _new_host(self, number: int) -> Host:
         namespace = self._stack.enter_context(Namespace(f"client{number}"))
+        _forget_broken_flows(namespace)
         namespace.join(self.router, "wan", f"client{number}")
         namespace.add_addresses("wan", f"198.18.{number}.2/24", f"2001:db8:{number}::2/64")
         self.router.add_addresses(
@@ -110,3 +112,12 @@ class Network:
         namespace.add_route("default", "via", f"198.18.{number}.1")
         namespace.add_route("default", "via", f"2001:db8:{number}::1")
         return Host(namespace, number)
+
+
+def _forget_broken_flows(host: Namespace) -> None:
+    """Give up what nobody owns any more, and is not answered.
+
+    Otherwise a flow that a test has broken off goes on for minutes, into the tunnels of the tests
+    after it: larger packets than theirs, of which the host then remembers that they were too large.
+    """
+    host.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/tcp_orphan_retries")
