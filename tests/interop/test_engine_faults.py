@@ -165,6 +165,7 @@ class PathTests:
         assert_carries(site, client)
         assert site.gateway.program.output(since) == ""
 
+    @pytest.mark.offloads
     def test_an_mtu_that_shrinks_under_bursts(self, site: Site) -> None:
         client, other = connect(site, "alice", 1, "DTLS"), connect(site, "bob", 2, "DTLS")
         since = site.gateway.program.position
