@@ -145,7 +145,7 @@ size_t scene_record(const scene *scene, uint8_t number, uint64_t sequence, uint8
     (void)scene;
     records *records = &sealing[number];
     uint8_t iv[4] = {0, 0, 0, number};
-    if (records->seal.context == NULL &&
+    if (!records->next && /* not there yet */
         !records_init(records, version, 1, 0, AES_128_GCM, no_key, iv, no_key, iv))
         abort();
     records->next = (uint64_t)1 << 48 | (sequence & 0xFFFFFFFFFFFF);
