@@ -27,8 +27,8 @@ class EngineStatus:
     """The packet engine, and what belongs to no session.
 
     `cipher_library` is what seals and opens with AES-GCM, `threads` are those that it has besides
-    the reactor's. `unroutable_packets` came from the tun
-    device for nobody; `dropped_events` is what the engine had no room to tell.
+    the reactor's. `unroutable_packets` came from the tun device for nobody; `dropped_events` is
+    what the engine had no room to tell.
     """
 
     name: str

@@ -14,7 +14,7 @@ from functools import lru_cache
 from struct import Struct
 
 from anyvpn.packets.checksums import MODULUS, internet_checksum, segment_sums, word_sum
-from anyvpn.packets.tcp_layout import tcp_layout
+from anyvpn.packets.header_layouts import tcp_layout, udp_layout
 
 # From the protocol
 _VNET_HEADER = Struct("=BBHHHH")
@@ -36,8 +36,7 @@ _LAYOUTS = {
     for version, ip_bytes in ((4, _IPV4_BYTES), (6, _IPV6_BYTES))
     for words in range(5, 16)
 }
-_UDP_LAYOUTS = {4: Struct("!2sHH4sH12sHH"), 6: Struct("!4sH2s36sHH")}
-"""IP as in `tcp_layout`, then UDP's length and checksum."""
+_UDP_LAYOUTS = {4: udp_layout(4, _IPV4_BYTES), 6: udp_layout(6, _IPV6_BYTES)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,11 @@ Source: virtio 1.2, section 5.1.6; Linux, include/uapi/linux/virtio_net.h.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from struct import Struct
 
 from anyvpn.packets.checksums import MODULUS, segment_sums, word_sum
+from anyvpn.packets.header_layouts import udp_layout, varying_layout
 from anyvpn.packets.merging import merge_segments
-from anyvpn.packets.tcp_layout import varying_layout
 
 __all__ = ["merge_segments", "packets_in", "split_super_packets"]
 
@@ -42,13 +41,6 @@ _FIN, _PSH, _CWR = 0x01, 0x08, 0x80
 
 _Part = tuple[list[int], int, int]
 """Segments that are alike: sums of their payloads, its size, and flags that they must not have."""
-
-
-@lru_cache(maxsize=64)
-def _udp_layout(version: int, ip_bytes: int) -> Struct:
-    """IP and UDP header as one struct: IP as in `tcp_layout`, then length and checksum."""
-    start = f"!2sHH4sH{ip_bytes - 8}s" if version == 4 else f"!4sH2s{ip_bytes - 4}s"
-    return Struct(f"{start}HH")
 
 
 def split_super_packets(frames: Sequence[bytes], header_bytes: int) -> list[bytes]:
@@ -227,7 +219,7 @@ def _without(window: bytes, flags: int, wrong_flags: int) -> bytes:
 def _split_udp(packet: bytes, version: int, ip_bytes: int, gso_bytes: int) -> list[bytes]:
     if len(packet) <= ip_bytes + _UDP_BYTES:
         return [packet]
-    layout = _udp_layout(version, ip_bytes)
+    layout = udp_layout(version, ip_bytes)
     payload = packet[layout.size :]
     ident = 0
     if version == 4:

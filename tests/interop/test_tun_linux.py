@@ -18,12 +18,13 @@ from contextlib import contextmanager
 from ipaddress import IPv4Network, ip_interface, ip_network
 from pathlib import Path
 from unittest import TestCase
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.testing import MemoryReactor
 from twisted.logger import capturedLogs, formatEvent
+from twisted.python.failure import Failure
 
 from anyvpn.backends.tun_linux import LinuxGatewayDevice, Settings, build
 from anyvpn.errors import TunUnavailable
@@ -367,6 +368,37 @@ class ClientRoutesTests(NamespaceTestCase):
         self.namespace.run("ip", "link", "set", self.device.name, "up")
         watch.doRead()
         self.assertEqual(self.routes(), {"10.5.0.0/16"})
+
+    def test_one_that_may_have_been_down_has_all_again(self) -> None:
+        self.set_routes("10.5.0.0/16")
+        watch = next(each for each in self.reactor.getReaders() if isinstance(each, LinkWatch))
+        for state in ("down", "up"):
+            self.namespace.run("ip", "link", "set", self.device.name, state)
+        heard = watch._socket
+        while select.select([heard], [], [], 0)[0]:
+            heard.recv(1 << 16)  # as if the kernel had kept no room for it
+        self.assertEqual(self.routes(), set())
+        with patch.object(watch, "_socket") as flooded:
+            flooded.recv.side_effect = [OSError(errno.ENOBUFS, "flooded"), BlockingIOError()]
+            flooded.fileno.return_value = heard.fileno()
+            watch.doRead()
+        self.assertEqual(self.routes(), {"10.5.0.0/16"})
+
+    def test_a_watch_that_cannot_hear_ends_and_says_so_once(self) -> None:
+        watch = next(each for each in self.reactor.getReaders() if isinstance(each, LinkWatch))
+        watch._socket.close()
+        watch._socket = Mock()
+        watch._socket.recv.side_effect = OSError(errno.EBADF, "no such descriptor")
+        watch._socket.fileno.return_value = 1000
+        watch._socket.close.side_effect = lambda: watch._socket.fileno.configure_mock(
+            return_value=-1
+        )
+        with capturedLogs() as events:
+            watch.doRead()
+            watch.doRead()
+            watch.connectionLost(Failure(OSError("again")))
+        self.assertEqual(len(events), 1, events)
+        self.assertNotIn(watch, self.reactor.getReaders())
 
     def test_changes_of_other_devices_are_nothing_to_it(self) -> None:
         for state in ("down", "up"):

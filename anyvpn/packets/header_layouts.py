@@ -1,4 +1,4 @@
-"""IP and TCP headers as one struct, for cutting super-packets and for putting them together."""
+"""IP and transport headers as one struct, to cut super-packets and to put them together."""
 
 from __future__ import annotations
 
@@ -30,3 +30,10 @@ def varying_layout(version: int, ip_bytes: int, headers_bytes: int) -> Struct:
     """
     start = f"!4sH4sH{ip_bytes - 8}s" if version == 4 else f"!8s{ip_bytes - 4}s"
     return Struct(f"{start}I8sH{headers_bytes - ip_bytes - 18}s")
+
+
+@lru_cache(maxsize=64)
+def udp_layout(version: int, ip_bytes: int) -> Struct:
+    """IP and UDP header: IP and ports as in `tcp_layout`, then length and checksum."""
+    start = f"!2sHH4sH{ip_bytes - 8}s" if version == 4 else f"!4sH2s{ip_bytes - 4}s"
+    return Struct(f"{start}HH")
