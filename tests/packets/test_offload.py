@@ -563,6 +563,20 @@ class InterleavedFlowTests(TestCase):
         ]
         self.assertEqual(len(merge_segments(packets, HEADER)), 2)
 
+    def test_a_damaged_segment_costs_its_own_flow_alone(self) -> None:
+        for damaged_flow in range(2):
+            packets = [
+                tcp_packet(4, bytes(100), sequence=1000 + 100 * n, ident=n, ports=(6000 + flow, 80))
+                for n in range(5)
+                for flow in range(2)
+            ]
+            place = 4 + damaged_flow
+            packets[place] = packets[place][:-1] + b"\1"
+            frames = merge_segments(packets, HEADER)
+            self.assertEqual(len(frames), 5 + 1)
+            again = split_super_packets(frames, HEADER)
+            self.assertEqual(sorted(again), sorted(packets))
+
     def test_nothing_is_moved_past_a_packet_whose_flow_is_unknown(self) -> None:
         first, last = (
             tcp_packet(4, bytes(10), sequence=1000 + 10 * n, ident=5 + n) for n in range(2)
