@@ -201,6 +201,18 @@ class ClientDatagrams:
             if opened:
                 return opened[0], opened[1:]
 
+    def receive_of(self, kind: int, *, limit_s: float = LIMIT_S) -> bytes:
+        """The payload of the next packet of this kind; others are passed over.
+
+        Such as what a gateway's kernel says of its own accord when a device comes up.
+        Raises: UnmetExpectation: none comes.
+        """
+        ends_at_s = time.monotonic() + limit_s
+        while True:
+            found, payload = self.receive(limit_s=max(0.01, ends_at_s - time.monotonic()))
+            if found == kind:
+                return payload
+
     def close(self) -> None:
         """End the channel as DTLS has it, if there is one, and the socket."""
         if self._sealer is not None:

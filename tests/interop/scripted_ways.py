@@ -67,8 +67,7 @@ class GoodWays:
             datagrams = tunnel.datagrams()
             datagrams.shake_hands()
             datagrams.send(PacketKind.DPD_REQUEST, PROBE)
-            while (came := datagrams.receive())[0] != PacketKind.DPD_RESPONSE:
-                assert came[0] in (PacketKind.DPD_REQUEST, PacketKind.DATA, PacketKind.KEEPALIVE)
+            assert datagrams.receive_of(PacketKind.DPD_RESPONSE) == PROBE
             datagrams.close()
 
     def test_slow_bytes_are_bytes(self, peer: Any) -> None:
@@ -118,8 +117,7 @@ class BadWays:
             good = datagrams.seal(PacketKind.DPD_REQUEST, PROBE)
             garbage = (b"\x00", b"\x16\xfe\xfd" + bytes(60), secrets.token_bytes(1000))
             datagrams.send_raw(*garbage, good[:-1] + bytes((good[-1] ^ 1,)), good[:20], good, good)
-            while datagrams.receive()[0] != PacketKind.DPD_RESPONSE:
-                pass
+            assert datagrams.receive_of(PacketKind.DPD_RESPONSE) == PROBE
             tunnel.send(frame_packet(PacketKind.DPD_REQUEST, PROBE))
             assert tunnel.frame_of(PacketKind.DPD_RESPONSE) == PROBE
 
