@@ -120,13 +120,16 @@ class StreamTests(TestCase):
             ours, peers = socket.socketpair()
             ours.setblocking(False)
             peers.settimeout(10)
-            self.core.set_tls(1, ours.fileno(), True, CIPHER, 0, 0, keys(), keys(), b"", b"")
+            write = keys()
+            self.core.set_tls(1, ours.fileno(), True, CIPHER, 0, 0, write, keys(), b"", b"")
             is_given = without(number, self.core.take_tls, 1, CLOSE_NOTIFY) is not None
             if not is_given:
                 self.threads.kernel.send(TO_CLIENT)
-                size = len(frame_data([TO_CLIENT])[0])
-                self.assertGreater(len(peers.recv(2000)), size)
-                self.core.take_tls(1, CLOSE_NOTIFY)
+                sealed = Direction(write)
+                frame = frame_data([TO_CLIENT])[0]
+                self.assertEqual(sealed.open(peers.recv(2000)), (23, frame))
+                _, goodbye = self.core.take_tls(1, CLOSE_NOTIFY)
+                self.assertEqual(sealed.open(goodbye), (21, b"\1\0"))
             self.assertRaises(LookupError, self.core.take_tls, 1, CLOSE_NOTIFY)
             ours.close()
             peers.close()

@@ -395,9 +395,14 @@ static PyObject *core_take_tls(core *self, PyObject *arguments) {
     if (stream == NULL) {
         PyErr_SetString(PyExc_LookupError, "there is no such stream");
     } else {
-        stream_end(stream, (enum alert)alert);
-        given = Py_BuildValue("(iy#)", stream->descriptor, stream->unsent.size ? (char *)stream->unsent.bytes : "",
-                              (Py_ssize_t)stream->unsent.size);
+        size_t unsent = stream->unsent.size;
+        uint64_t sequence = stream->write_sequence;
+        size_t size = stream_end(stream, (enum alert)alert);
+        given = Py_BuildValue("(iy#)", stream->descriptor, size ? (char *)stream->unsent.bytes : "", (Py_ssize_t)size);
+        if (given == NULL) { /* nobody has seen the last words: it goes on without them */
+            stream->unsent.size = unsent;
+            stream->write_sequence = sequence;
+        }
     }
     if (given != NULL) {
         stream_release(stream);

@@ -226,19 +226,18 @@ int stream_send(stream *stream) {
     return error;
 }
 
-void stream_end(stream *stream, enum alert alert) {
+size_t stream_end(stream *stream, enum alert alert) {
     if (stream->is_lost)
         alert = stream->alert;
-    if (alert == NO_ALERT) {
-        drop(&stream->unsent);
-        return;
-    }
+    if (alert == NO_ALERT)
+        return 0;
     uint8_t *at = stream_reserve(stream, 2);
     if (at != NULL) {
         at[0] = alert == CLOSE_NOTIFY || alert == NO_RENEGOTIATION ? WARNING : FATAL;
         at[1] = (uint8_t)alert;
         stream_commit(stream, TLS_ALERT, 2);
     }
+    return stream->unsent.size;
 }
 
 /* --- from the peer -------------------------------------------------------------------------- */
