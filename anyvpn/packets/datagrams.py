@@ -49,7 +49,10 @@ SOCKET_BUFFER_BYTES = 4 << 20
 """What the kernel may hold for us, each way, while we do something else."""
 DATAGRAMS_PER_WAKE = 128
 RECEIVE_BYTES_PER_WAKE = 512 << 10
-"""A wake that finds more leaves the rest to the next one, so that the reactor goes on."""
+"""A wake that finds more leaves the rest to the next one, so that the reactor goes on.
+
+Joined ones that come behind single ones may make it four times as much.
+"""
 _MOST_REMEMBERED = 4096
 
 DATAGRAMS_ALONE = 4096

@@ -333,13 +333,16 @@ class PythonPacketEngine:
             tunnel.dropped_unroutable += self._write(packets)
 
     def _write(self, packets: Sequence[bytes]) -> int:
-        """Hand packets to the device; gives how many frames it refused."""
+        """Hand packets to the device; gives how many it refused, super-packets counted once.
+
+        A device that is down refuses everything, so that then it is known how many those were.
+        """
         device = self._device
-        return device.write_packets(
-            merge_segments(
-                packets, device.vnet_header_bytes, takes_datagrams=device.takes_datagrams
-            )
+        frames = merge_segments(
+            packets, device.vnet_header_bytes, takes_datagrams=device.takes_datagrams
         )
+        refused = device.write_packets(frames)
+        return len(packets) if refused == len(frames) else refused
 
     # --- what its channels do -------------------------------------------------------------------
 

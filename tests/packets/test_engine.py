@@ -247,6 +247,13 @@ class PythonPacketEngineTests(EngineHooks, TestCase):
         client.stream.feed(b"".join(frame_data([client.packet_to()] * 3)))
         self.assertEqual(self.engine.counters(7).dropped_unroutable, 3)
 
+    def test_a_super_packet_for_a_device_that_is_down_is_so_many_packets(self) -> None:
+        client = self.client()
+        self.device.refuse_writes = True
+        with patch.object(engine_module, "merge_segments", lambda packets, *_, **__: packets[:1]):
+            client.stream.feed(b"".join(frame_data([client.packet_to()] * 3)))
+        self.assertEqual(self.engine.counters(7).dropped_unroutable, 3)
+
     def test_link_local_packets_are_no_attack(self) -> None:
         client = self.client()
         link_local = ipv6_packet(b"\xfe\x80" + bytes(13) + b"\1", b"\xff\2" + bytes(13) + b"\2")
