@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from bench.measures.crowd import measure_crowd
-from bench.measures.pings import measure_pings
-from bench.measures.sessions import measure_idle, measure_logins, measure_memory
+from bench.measures.pings import measure_pings, pinging
+from bench.measures.sessions import logging_in, measure_idle, measure_logins, measure_memory
 from bench.measures.small_packets import PACKETS_PER_S, measure_small_packets
+from bench.measures.steady import steady_traffic
 from bench.measures.throughput import measure_throughput
 from bench.measures.timing import Timing
 from bench.peers import openvpn, wireguard
@@ -32,7 +34,7 @@ from bench.rows import (
     WIREGUARD,
 )
 from bench.topology import Topology
-from bench.traffic import Datagrams, Traffic
+from bench.traffic import Datagrams
 from bench.tunnel import Channel, OpenTunnel
 
 _OURS = {"python": (PYTHON, PYTHON_OWN), "compiled": (COMPILED, COMPILED_OWN)}
@@ -100,8 +102,8 @@ class TunnelMeasure:
     key: str
     channel: Channel
     run: Callable[[Topology, OpenTunnel, Timing], dict[str, float]]
-    traffic: Callable[[Topology, OpenTunnel], Traffic] | None = None
-    """What flows meanwhile, for whoever wants to look at it for longer."""
+    meanwhile: Callable[[Topology, OpenTunnel, Timing], AbstractContextManager[object]]
+    """What goes on while it is measured, for whoever wants to look at that for longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,8 @@ class GatewayMeasure:
     run: Callable[[Topology, AnyConnectPeer, Timing], Iterable[dict[str, float]]]
     subjects: tuple[str, ...] = _GATEWAYS
     once: bool = False
+    meanwhile: Callable[[Topology, Gateway, Timing], AbstractContextManager[object]] | None = None
+    """As of a tunnel, where somebody wants to know."""
 
 
 def _tunnel_measures() -> list[TunnelMeasure]:
@@ -123,25 +127,30 @@ def _tunnel_measures() -> list[TunnelMeasure]:
         for streams in (1, 8):
             for direction, download in (("down", True), ("up", False)):
                 run = partial(measure_throughput, download=download, streams=streams)
-                traffic = partial(Traffic, download=download, streams=streams)
+                traffic = partial(steady_traffic, download=download, streams=streams)
                 key = f"{channel.value}.{direction}.{streams}"
                 found.append(TunnelMeasure(key, channel, run, traffic))
     for size_bytes in (100, 512):
         for direction, download in (("down", True), ("up", False)):
             small = partial(measure_small_packets, download=download, size_bytes=size_bytes)
             datagrams = Datagrams(size_bytes, PACKETS_PER_S)
-            traffic = partial(Traffic, download=download, datagrams=datagrams)
+            traffic = partial(steady_traffic, download=download, datagrams=datagrams)
             key = f"dtls.{direction}.udp{size_bytes}"
             found.append(TunnelMeasure(key, Channel.DATAGRAMS, small, traffic))
     for state, loaded in (("idle", False), ("loaded", True)):
         pings = partial(measure_pings, loaded=loaded)
-        found.append(TunnelMeasure(f"dtls.ping.{state}", Channel.DATAGRAMS, pings))
+        going_on = partial(pinging, loaded=loaded)
+        found.append(TunnelMeasure(f"dtls.ping.{state}", Channel.DATAGRAMS, pings, going_on))
     return found
 
 
 TUNNEL_MEASURES = tuple(_tunnel_measures())
 GATEWAY_MEASURES = (
-    GatewayMeasure("login", lambda t, peer, timing: [measure_logins(t, peer.gateway, timing)]),
+    GatewayMeasure(
+        "login",
+        lambda t, peer, timing: [measure_logins(t, peer.gateway, timing)],
+        meanwhile=logging_in,
+    ),
     GatewayMeasure("session", lambda t, peer, timing: [measure_memory(t, peer.gateway, timing)]),
     GatewayMeasure(
         "idle",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from json import loads
@@ -78,6 +79,14 @@ class Load:
         over_dtls = self._sessions if self._dtls else 0
         line = f"{self._sessions} of {self._sessions} connected, {over_dtls} over UDP"
         self._program.wait_for(line, limit_s=60)
+
+    def connected(self) -> int:
+        """How many sessions there are, as far as it has told. Raises: UnmetExpectation."""
+        output = self._program.output()
+        told = re.findall(rf"(\d+) of {self._sessions} connected", output)
+        if not told:
+            raise UnmetExpectation(f"no number of sessions\n{output[-2000:]}")
+        return int(told[-1])
 
     def finish(self) -> dict[str, Any]:
         """Say goodbye; gives the report. Raises: UnmetExpectation: sessions were lost."""

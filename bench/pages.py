@@ -92,7 +92,7 @@ def _page_lines(results: Results) -> Iterator[str]:
     yield "\nThe tunnels, as the two sides have agreed on them:\n\n"
     yield from (f"- {name}: {text}\n" for name, text in results.tunnels.items())
     if results.profiles:
-        yield "\n### Where the time goes in rows that are missed\n\n"
+        yield "\n### Where the time goes in rows that are missed, and in a login\n\n"
         yield from _profile_lines(results)
     if results.skipped:
         yield "\nNot in this run:\n\n"

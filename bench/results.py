@@ -56,7 +56,7 @@ class Results:
     skipped: dict[str, str] = field(default_factory=dict)
     figures: dict[str, dict[str, Figures]] = field(default_factory=dict)
     profiles: dict[str, dict[str, Profile]] = field(default_factory=dict)
-    """By row and subject: where the time goes, where a target was missed."""
+    """By row and subject: where the time goes where a target was missed, and in logins."""
 
     def add(self, row: str, subject: str, figure: float) -> None:
         """One sample more."""

@@ -22,6 +22,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
+from anyvpn.packets.engines import EngineChoice
 from anyvpn.testing.programs import UnmetExpectation
 from bench import profiler
 from bench.contest import GATEWAY_MEASURES, TUNNEL_MEASURES, Peer, contestants
@@ -30,7 +31,7 @@ from bench.measures.timing import QUICK, Timing
 from bench.peers.anyconnect import AnyConnectPeer
 from bench.report import show
 from bench.results import Results
-from bench.rows import COMPILED, COMPILED_OWN, PYTHON, ROWS, TITLES, Row
+from bench.rows import COMPILED, COMPILED_OWN, PYTHON, ROWS, TITLES
 from bench.topology import Topology
 from bench.tunnel import Channel, OpenTunnel
 
@@ -48,6 +49,8 @@ NEEDED = {
 LAST_RESULT = Path(__file__).with_name("results") / "last.json"
 WIDTH = 160
 PROFILED = (PYTHON, COMPILED, COMPILED_OWN)
+_REACTOR: EngineChoice = "python"
+"""Whatever moves the packets, logins are the reactor's."""
 QUICK_ROWS = ("dtls.down.1.*",)
 
 progress = Console(stderr=True, highlight=False)
@@ -107,35 +110,53 @@ class Run:
     def _profile(
         self, topology: Topology, subject: str, peer: AnyConnectPeer, directory: Path
     ) -> None:
-        """Look where the time goes in the rows whose targets this subject has missed."""
-        missed = [
-            (row.key, measure)
-            for row in ROWS
-            for measure in TUNNEL_MEASURES
-            if row.key == f"{measure.key}.cpu" and self._misses(row, subject)
-        ]
-        engine = peer.gateway.engine
-        why_not = profiler.why_not(engine)
-        if missed and why_not:
-            self.results.skipped[f"profiles of {TITLES[subject]}"] = why_not
-            return
-        for row, measure in missed:
-            if measure.traffic is None:
-                continue
-            self._say(f"profile of {TITLES[subject]}: {row}")
-            with (
-                _running(peer),
-                _tunnel(peer, measure.channel) as tunnel,
-                measure.traffic(topology, tunnel) as traffic,
+        """Look where the time goes where this subject has missed a target, and in its logins."""
+        timing, engine = self._timing, peer.gateway.engine
+        for measure in TUNNEL_MEASURES:
+            missed = self._missed(measure.key, subject)
+            if missed and self._can_profile(engine, subject):
+                self._say(f"profile of {TITLES[subject]}: {missed[0]}")
+                with (
+                    _running(peer),
+                    _tunnel(peer, measure.channel) as tunnel,
+                    measure.meanwhile(topology, tunnel, timing),
+                ):
+                    self._look(engine, peer, subject, missed[0], directory)
+        for each in GATEWAY_MEASURES:
+            row = f"{each.key}.cpu"
+            if (
+                each.meanwhile is not None
+                and subject in self.results.figures.get(row, {})
+                and self._can_profile(_REACTOR, subject)
             ):
-                traffic.wait_for_report(self._timing.warm_up_s)
-                pid, time_s = peer.gateway.processes.pid, self._timing.time_s
-                profile = profiler.record(engine, pid, time_s, directory)
-            self.results.profiles.setdefault(row, {})[subject] = profile
+                self._say(f"profile of {TITLES[subject]}: {row}")
+                with _running(peer), each.meanwhile(topology, peer.gateway, timing):
+                    self._look(_REACTOR, peer, subject, row, directory)
 
-    def _misses(self, row: Row, subject: str) -> bool:
-        verdicts = self.results.verdicts(row)
-        return any(each.target.subject == subject and not each.met for each in verdicts)
+    def _missed(self, key: str, subject: str) -> list[str]:
+        """The rows of a measure whose targets this subject has missed."""
+        return [
+            row.key
+            for row in ROWS
+            if row.key.startswith(f"{key}.")
+            and any(
+                each.target.subject == subject and not each.met
+                for each in self.results.verdicts(row)
+            )
+        ]
+
+    def _can_profile(self, engine: EngineChoice, subject: str) -> bool:
+        why_not = profiler.why_not(engine)
+        if why_not:
+            self.results.skipped[f"profiles of {TITLES[subject]}"] = why_not
+        return not why_not
+
+    def _look(
+        self, engine: EngineChoice, peer: AnyConnectPeer, subject: str, row: str, directory: Path
+    ) -> None:
+        pid = peer.gateway.processes.pid
+        profile = profiler.record(engine, pid, self._timing.time_s, directory)
+        self.results.profiles.setdefault(row, {})[subject] = profile
 
     def _is_wanted(self, key: str) -> bool:
         return any(row.startswith(f"{key}.") for row in self._wanted)

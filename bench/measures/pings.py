@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from contextlib import ExitStack
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
-from anyvpn.testing.programs import UnmetExpectation
+from anyvpn.testing.programs import Program, UnmetExpectation
+from bench.measures.steady import steady_traffic
 from bench.measures.timing import Timing
 from bench.topology import INSIDE_ADDRESS, Topology
-from bench.traffic import Traffic
 from bench.tunnel import OpenTunnel
 
 # Ours
@@ -26,17 +28,30 @@ def measure_pings(
     """
     with ExitStack() as stack:
         if loaded:
-            traffic = stack.enter_context(Traffic(topology, tunnel, download=True))
-            traffic.wait_for_report(timing.warm_up_s)
-        output = tunnel.host.run(
-            *("ping", "-n", "-i", str(1 / PINGS_PER_S), "-c", str(timing.pings), "-W", "1"),
-            *("-I", tunnel.device, INSIDE_ADDRESS),
-            may_fail=True,
-        )
+            stack.enter_context(steady_traffic(topology, tunnel, timing, download=True))
+        output = tunnel.host.run(*_ping(tunnel, "-c", str(timing.pings), "-W", "1"), may_fail=True)
     times_ms = sorted(map(float, _TIME.findall(output)))
     if len(times_ms) < FEWEST_ANSWERED_SHARE * timing.pings:
         raise UnmetExpectation(f"{len(times_ms)} of {timing.pings} pings answered\n{output[-500:]}")
     return {"p50": _percentile(times_ms, 50), "p99": _percentile(times_ms, 99)}
+
+
+@contextmanager
+def pinging(
+    topology: Topology, tunnel: OpenTunnel, timing: Timing, *, loaded: bool
+) -> Iterator[None]:
+    """The same for as long as it is wanted."""
+    with ExitStack() as stack:
+        if loaded:
+            stack.enter_context(steady_traffic(topology, tunnel, timing, download=True))
+        program = Program("ping", tunnel.host.command(_ping(tunnel)))
+        stack.callback(program.stop, signal.SIGINT)
+        yield
+
+
+def _ping(tunnel: OpenTunnel, *options: str) -> list[str]:
+    pause = ("-i", str(1 / PINGS_PER_S))
+    return ["ping", "-n", *pause, *options, "-I", tunnel.device, INSIDE_ADDRESS]
 
 
 def _percentile(times_ms: list[float], percent: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from bench.load import Load
 from bench.measures.timing import Timing
@@ -13,6 +14,8 @@ from bench.topology import Topology
 # Ours
 SETTLE_TIME_S = 2.0
 """What a login leaves behind is gone by then."""
+MOST_LOGINS_PER_S = 300
+"""One after the other, on a machine that is faster than any that we know."""
 
 
 def measure_logins(topology: Topology, gateway: Gateway, timing: Timing) -> dict[str, float]:
@@ -29,6 +32,15 @@ def measure_logins(topology: Topology, gateway: Gateway, timing: Timing) -> dict
         cpu_s = gateway.processes.cpu_s() - cpu_before_s
         report = load.finish()
     return {"cpu": cpu_s / timing.logins * 1000, "wall": 1000 / report["logins_per_s"]}
+
+
+@contextmanager
+def logging_in(topology: Topology, gateway: Gateway, timing: Timing) -> Iterator[None]:
+    """Logins as they are measured, for as long as somebody looks."""
+    logins = MOST_LOGINS_PER_S * (timing.warm_up_s + timing.time_s)
+    with Load(topology, gateway, logins, dtls=False, logins_at_once=1):
+        time.sleep(timing.warm_up_s)
+        yield
 
 
 def measure_memory(topology: Topology, gateway: Gateway, timing: Timing) -> dict[str, float]:
@@ -57,5 +69,8 @@ def measure_idle(
             time.sleep(timing.idle_time_s)
             cpu_s = gateway.processes.cpu_s() - cpu_before_s
             passed_s = time.monotonic() - began_at_s
-            yield {"rss": gateway.processes.rss_bytes() / 1e6, "core": cpu_s / passed_s * 100}
-        yield {"held": load.finish()["connected"]}
+            yield {
+                "rss": gateway.processes.rss_bytes() / 1e6,
+                "core": cpu_s / passed_s * 100,
+                "held": load.connected(),
+            }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bench.measures.timing import Timing
@@ -18,6 +20,24 @@ class SteadyState:
     cpu_s: float
 
 
+@contextmanager
+def steady_traffic(
+    topology: Topology,
+    tunnel: OpenTunnel,
+    timing: Timing,
+    *,
+    download: bool,
+    streams: int = 1,
+    datagrams: Datagrams | None = None,
+) -> Iterator[Traffic]:
+    """Traffic that has warmed up."""
+    with Traffic(
+        topology, tunnel, download=download, streams=streams, datagrams=datagrams
+    ) as traffic:
+        traffic.wait_for_report(timing.warm_up_s)
+        yield traffic
+
+
 def watch_steady_state(
     topology: Topology,
     tunnel: OpenTunnel,
@@ -30,10 +50,9 @@ def watch_steady_state(
     """Let traffic flow. Raises: UnmetExpectation: it went another way than through the tunnel."""
     first, end = timing.warm_up_s, timing.warm_up_s + timing.time_s
     before = tunnel.counters()
-    with Traffic(
-        topology, tunnel, download=download, streams=streams, datagrams=datagrams
+    with steady_traffic(
+        topology, tunnel, timing, download=download, streams=streams, datagrams=datagrams
     ) as traffic:
-        traffic.wait_for_report(first)
         cpu_before_s = tunnel.gateway.cpu_s()
         traffic.wait_for_report(end)
         cpu_s = tunnel.gateway.cpu_s() - cpu_before_s
