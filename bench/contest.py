@@ -118,7 +118,7 @@ class GatewayMeasure:
     subjects: tuple[str, ...] = _GATEWAYS
     once: bool = False
     meanwhile: Callable[[Topology, Gateway, Timing], AbstractContextManager[object]] | None = None
-    """As of a tunnel, where somebody wants to know."""
+    """What goes on while its CPU time is measured; without it there is no profile."""
 
 
 def _tunnel_measures() -> list[TunnelMeasure]:

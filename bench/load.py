@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 from json import loads
@@ -21,6 +20,8 @@ ANY_RATE = "100000"
 # Ours
 SECONDS_PER_LOGIN = 0.2
 """On a machine that does much else; nobody waits as long on another."""
+LONGEST_SILENCE_S = 6
+"""A little more than `anyvpn bench` has between two lines about how it goes."""
 
 
 class Load:
@@ -80,13 +81,14 @@ class Load:
         line = f"{self._sessions} of {self._sessions} connected, {over_dtls} over UDP"
         self._program.wait_for(line, limit_s=60)
 
+    def wait_until_begun(self) -> None:
+        """Some sessions are there, as it tells first. Raises: UnmetExpectation: none comes."""
+        self._program.wait_for(r"\b[1-9]\d* of \d+ connected", limit_s=60)
+
     def connected(self) -> int:
-        """How many sessions there are, as far as it has told. Raises: UnmetExpectation."""
-        output = self._program.output()
-        told = re.findall(rf"(\d+) of {self._sessions} connected", output)
-        if not told:
-            raise UnmetExpectation(f"no number of sessions\n{output[-2000:]}")
-        return int(told[-1])
+        """How many sessions there are, as it tells next. Raises: UnmetExpectation: it has ended."""
+        line = rf"\b(\d+) of {self._sessions} connected"
+        return int(self._program.wait_for(line, since=self._program.position)[1])
 
     def finish(self) -> dict[str, Any]:
         """Say goodbye; gives the report. Raises: UnmetExpectation: sessions were lost."""

@@ -1,4 +1,4 @@
-"""Where a gateway's time goes while traffic flows: the functions that take most of it.
+"""Where a gateway's time goes meanwhile: the functions that take most of it.
 
 py-spy knows Python's functions and those that they call; perf knows the compiled engine's threads
 and the kernel.
@@ -12,12 +12,14 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
 
-from anyvpn.packets.engines import EngineChoice
 from anyvpn.testing.programs import UnmetExpectation
 
 Profile = tuple[tuple[str, float], ...]
 """Functions with their share of the time in percent, the greatest first."""
+Profiler = Literal["py-spy", "perf"]
 
 # From py-spy: "thread (number): name", "name (file:line)"; from perf: "12.34%  [k] name"
 _MAIN_THREAD = ": MainThread"
@@ -31,36 +33,37 @@ LEAST_SHARE = 1.0
 _PYTHON_FILE = ".py"
 
 
-def why_not(engine: EngineChoice) -> str:
-    """What is missing to profile this engine; empty when nothing is."""
-    if engine == "python":
+def why_not(profiler: Profiler) -> str:
+    """Why it cannot be had; empty when it can."""
+    if profiler == "py-spy":
         return "" if _py_spy().exists() else "py-spy is not installed"
     return "" if shutil.which("perf") else "perf is not installed (Debian: linux-perf)"
 
 
-def record(engine: EngineChoice, pid: int, time_s: int, directory: Path) -> Profile:
+def record(profiler: Profiler, pid: int, time_s: int) -> Profile:
     """Look at the process for that long. Raises: UnmetExpectation: the profiler fails."""
-    if engine == "python":
-        output = directory / "py-spy"
+    with TemporaryDirectory(prefix="anyvpn-bench-") as directory:
+        output = Path(directory) / "profile"
+        if profiler == "py-spy":
+            _run(
+                *(str(_py_spy()), "record", "--native", "--threads", "--format", "raw"),
+                *("--output", str(output), "--rate", str(SAMPLES_PER_S)),
+                *("--duration", str(time_s), "--pid", str(pid)),
+            )
+            return read_py_spy(output.read_text())
         _run(
-            *(str(_py_spy()), "record", "--native", "--threads", "--format", "raw"),
-            *("--output", str(output), "--rate", str(SAMPLES_PER_S)),
-            *("--duration", str(time_s), "--pid", str(pid)),
+            *("perf", "record", "--event", "cpu-clock", "--freq", str(SAMPLES_PER_S * 4)),
+            *("--output", str(output), "--pid", str(pid), "--", "sleep", str(time_s)),
         )
-        return read_py_spy(output.read_text())
-    output = directory / "perf"
-    _run(
-        *("perf", "record", "--event", "cpu-clock", "--freq", str(SAMPLES_PER_S * 4)),
-        *("--output", str(output), "--pid", str(pid), "--", "sleep", str(time_s)),
-    )
-    return read_perf(_run("perf", "report", "--input", str(output), "--sort", "symbol", "--stdio"))
+        report = ("perf", "report", "--input", str(output), "--sort", "symbol", "--stdio")
+        return read_perf(_run(*report))
 
 
 def read_py_spy(stacks: str) -> Profile:
     """The functions of collapsed stacks; what Python calls counts by its own name.
 
-    All packets are moved in the reactor's thread. Others, which wait for work nearly always, are
-    taken for busy at times and left out.
+    All packets are moved in the reactor's thread, and all of a login but what is stored of it.
+    Others, which wait for work nearly always, are taken for busy at times and left out.
     """
     counts: Counter[str] = Counter()
     for line in stacks.splitlines():

@@ -38,7 +38,10 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A target beside what was reached: a ratio, or a figure where nobody is compared with."""
+    """A target beside what was reached.
+
+    That is the ratio of medians, or the worst figure where nobody is compared with.
+    """
 
     target: Target
     reached: float
@@ -71,12 +74,23 @@ class Results:
         for target in row.targets:
             if target.subject not in of_row or (target.against and target.against not in of_row):
                 continue
-            reached = of_row[target.subject].median
+            figures = of_row[target.subject]
             if target.against:
-                reached /= of_row[target.against].median
+                reached = figures.median / of_row[target.against].median
+            else:
+                reached = min(figures.samples) if row.more_is_better else max(figures.samples)
             met = reached >= target.limit if row.more_is_better else reached <= target.limit
             found.append(Verdict(target, reached, met))
         return tuple(found)
+
+    def missed(self, measure: str, subject: str) -> tuple[str, ...]:
+        """The rows of a measure whose targets that subject has missed."""
+        return tuple(
+            row.key
+            for row in ROWS
+            if row.key.startswith(f"{measure}.")
+            and any(each.target.subject == subject and not each.met for each in self.verdicts(row))
+        )
 
     def write(self, file: Path) -> None:
         """As JSON."""

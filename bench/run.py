@@ -11,11 +11,12 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -25,7 +26,13 @@ from rich.console import Console
 from anyvpn.packets.engines import EngineChoice
 from anyvpn.testing.programs import UnmetExpectation
 from bench import profiler
-from bench.contest import GATEWAY_MEASURES, TUNNEL_MEASURES, Peer, contestants
+from bench.contest import (
+    GATEWAY_MEASURES,
+    TUNNEL_MEASURES,
+    Peer,
+    TunnelMeasure,
+    contestants,
+)
 from bench.machine import machine, versions
 from bench.measures.timing import QUICK, Timing
 from bench.peers.anyconnect import AnyConnectPeer
@@ -49,8 +56,8 @@ NEEDED = {
 LAST_RESULT = Path(__file__).with_name("results") / "last.json"
 WIDTH = 160
 PROFILED = (PYTHON, COMPILED, COMPILED_OWN)
-_REACTOR: EngineChoice = "python"
-"""Whatever moves the packets, logins are the reactor's."""
+PACKET_PROFILERS: dict[EngineChoice, profiler.Profiler] = {"python": "py-spy", "compiled": "perf"}
+LOGIN_PROFILER: profiler.Profiler = "py-spy"
 QUICK_ROWS = ("dtls.down.1.*",)
 
 progress = Console(stderr=True, highlight=False)
@@ -82,7 +89,7 @@ class Run:
                 self._measure(topology, name, peer, is_first=number == 1)
         for name, peer in chosen.items():
             if isinstance(peer, AnyConnectPeer) and name in PROFILED:
-                self._profile(topology, name, peer, directory)
+                self._profile(topology, name, peer)
 
     def _measure(self, topology: Topology, subject: str, peer: Peer, *, is_first: bool) -> None:
         """One subject's turn."""
@@ -107,55 +114,39 @@ class Run:
                     for figures in each.run(topology, peer, self._timing):
                         self._add(each.key, subject, figures)
 
-    def _profile(
-        self, topology: Topology, subject: str, peer: AnyConnectPeer, directory: Path
-    ) -> None:
-        """Look where the time goes where this subject has missed a target, and in its logins."""
-        timing, engine = self._timing, peer.gateway.engine
+    def _profile(self, topology: Topology, subject: str, peer: AnyConnectPeer) -> None:
+        """Look where the time goes in tunnels that have missed a target, and in logins."""
+        timing = self._timing
         for measure in TUNNEL_MEASURES:
-            missed = self._missed(measure.key, subject)
-            if missed and self._can_profile(engine, subject):
-                self._say(f"profile of {TITLES[subject]}: {missed[0]}")
-                with (
-                    _running(peer),
-                    _tunnel(peer, measure.channel) as tunnel,
-                    measure.meanwhile(topology, tunnel, timing),
-                ):
-                    self._look(engine, peer, subject, missed[0], directory)
-        for each in GATEWAY_MEASURES:
-            row = f"{each.key}.cpu"
-            if (
-                each.meanwhile is not None
-                and subject in self.results.figures.get(row, {})
-                and self._can_profile(_REACTOR, subject)
-            ):
-                self._say(f"profile of {TITLES[subject]}: {row}")
-                with _running(peer), each.meanwhile(topology, peer.gateway, timing):
-                    self._look(_REACTOR, peer, subject, row, directory)
-
-    def _missed(self, key: str, subject: str) -> list[str]:
-        """The rows of a measure whose targets this subject has missed."""
-        return [
-            row.key
-            for row in ROWS
-            if row.key.startswith(f"{key}.")
-            and any(
-                each.target.subject == subject and not each.met
-                for each in self.results.verdicts(row)
-            )
-        ]
-
-    def _can_profile(self, engine: EngineChoice, subject: str) -> bool:
-        why_not = profiler.why_not(engine)
-        if why_not:
-            self.results.skipped[f"profiles of {TITLES[subject]}"] = why_not
-        return not why_not
+            missed = self.results.missed(measure.key, subject)
+            if missed:
+                tool = PACKET_PROFILERS[peer.gateway.engine]
+                busy_tunnel = partial(_busy_tunnel, topology, peer, measure, timing)
+                self._look(subject, missed[0], peer, tool, busy_tunnel)
+        for of_gateway in GATEWAY_MEASURES:
+            row = f"{of_gateway.key}.cpu"
+            if of_gateway.meanwhile is None or subject not in of_gateway.subjects:
+                continue
+            if row in self._wanted:
+                logins = partial(of_gateway.meanwhile, topology, peer.gateway, timing)
+                self._look(subject, row, peer, LOGIN_PROFILER, logins)
 
     def _look(
-        self, engine: EngineChoice, peer: AnyConnectPeer, subject: str, row: str, directory: Path
+        self,
+        subject: str,
+        row: str,
+        peer: AnyConnectPeer,
+        tool: profiler.Profiler,
+        meanwhile: Callable[[], AbstractContextManager[object]],
     ) -> None:
-        pid = peer.gateway.processes.pid
-        profile = profiler.record(engine, pid, self._timing.time_s, directory)
+        why_not = profiler.why_not(tool)
+        if why_not:
+            self.results.skipped[f"profiles of {TITLES[subject]} by {tool}"] = why_not
+            return
+        self._say(f"profile of {TITLES[subject]}: {row}")
+        with _running(peer), meanwhile():
+            pid = peer.gateway.processes.pid
+            profile = profiler.record(tool, pid, self._timing.time_s)
         self.results.profiles.setdefault(row, {})[subject] = profile
 
     def _is_wanted(self, key: str) -> bool:
@@ -189,6 +180,14 @@ def _tunnel(peer: Peer, channel: Channel) -> Iterator[OpenTunnel]:
         yield tunnel
     finally:
         tunnel.close()
+
+
+@contextmanager
+def _busy_tunnel(
+    topology: Topology, peer: Peer, measure: TunnelMeasure, timing: Timing
+) -> Iterator[None]:
+    with _tunnel(peer, measure.channel) as tunnel, measure.meanwhile(topology, tunnel, timing):
+        yield
 
 
 def give_up(why: str) -> NoReturn:

@@ -51,7 +51,7 @@ DATAGRAMS_PER_WAKE = 128
 RECEIVE_BYTES_PER_WAKE = 512 << 10
 """A wake that finds more leaves the rest to the next one, so that the reactor goes on.
 
-Joined ones that come behind single ones may make it four times as much.
+Joined ones that come behind single ones may make it five times as much.
 """
 _MOST_REMEMBERED = 4096
 

@@ -85,10 +85,11 @@ class ClientTunnel:
         Raises: UnmetExpectation: none comes.
         """
         ends_at_s = time.monotonic() + limit_s
-        while True:
-            found, payload = self.frame(limit_s=max(0.01, ends_at_s - time.monotonic()))
+        while (left_s := ends_at_s - time.monotonic()) > 0:
+            found, payload = self.frame(limit_s=left_s)
             if found == kind:
                 return payload
+        raise UnmetExpectation(f"no CSTP packet of kind {kind} within {limit_s:g} s")
 
     def datagrams(self) -> ClientDatagrams:
         """A socket to the gateway's port for DTLS. Raises: UnmetExpectation: there is none."""
@@ -208,10 +209,11 @@ class ClientDatagrams:
         Raises: UnmetExpectation: none comes.
         """
         ends_at_s = time.monotonic() + limit_s
-        while True:
-            found, payload = self.receive(limit_s=max(0.01, ends_at_s - time.monotonic()))
+        while (left_s := ends_at_s - time.monotonic()) > 0:
+            found, payload = self.receive(limit_s=left_s)
             if found == kind:
                 return payload
+        raise UnmetExpectation(f"no packet of kind {kind} within {limit_s:g} s")
 
     def close(self) -> None:
         """End the channel as DTLS has it, if there is one, and the socket."""

@@ -40,13 +40,15 @@ def measure_pings(
 def pinging(
     topology: Topology, tunnel: OpenTunnel, timing: Timing, *, loaded: bool
 ) -> Iterator[None]:
-    """The same for as long as it is wanted."""
+    """The same for as long as it is wanted. Raises: UnmetExpectation: it has ended before."""
     with ExitStack() as stack:
         if loaded:
             stack.enter_context(steady_traffic(topology, tunnel, timing, download=True))
         program = Program("ping", tunnel.host.command(_ping(tunnel)))
         stack.callback(program.stop, signal.SIGINT)
         yield
+        if not program.is_running:
+            raise UnmetExpectation(f"ping has ended\n{program.output()[-500:]}")
 
 
 def _ping(tunnel: OpenTunnel, *options: str) -> list[str]:

@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bench.load import Load
+from anyvpn.testing.programs import UnmetExpectation
+from bench.load import LONGEST_SILENCE_S, Load
 from bench.measures.timing import Timing
 from bench.peers.gateway import Gateway
 from bench.topology import Topology
@@ -14,7 +15,7 @@ from bench.topology import Topology
 # Ours
 SETTLE_TIME_S = 2.0
 """What a login leaves behind is gone by then."""
-MOST_LOGINS_PER_S = 300
+MOST_LOGINS_PER_S = 200
 """One after the other, on a machine that is faster than any that we know."""
 
 
@@ -36,11 +37,16 @@ def measure_logins(topology: Topology, gateway: Gateway, timing: Timing) -> dict
 
 @contextmanager
 def logging_in(topology: Topology, gateway: Gateway, timing: Timing) -> Iterator[None]:
-    """Logins as they are measured, for as long as somebody looks."""
-    logins = MOST_LOGINS_PER_S * (timing.warm_up_s + timing.time_s)
-    with Load(topology, gateway, logins, dtls=False, logins_at_once=1):
-        time.sleep(timing.warm_up_s)
+    """Logins as they are measured, but more of them, for as long as somebody looks.
+
+    Raises: UnmetExpectation: they end before.
+    """
+    logins = MOST_LOGINS_PER_S * (timing.time_s + 2 * LONGEST_SILENCE_S)
+    with Load(topology, gateway, logins, dtls=False, logins_at_once=1) as load:
+        load.wait_until_begun()
         yield
+        if load.connected() == logins:
+            raise UnmetExpectation(f"{logins} logins are over too soon")
 
 
 def measure_memory(topology: Topology, gateway: Gateway, timing: Timing) -> dict[str, float]:

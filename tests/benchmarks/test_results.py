@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from bench.results import Results, read_results
-from bench.rows import COMPILED_OWN, OCSERV, PYTHON, ROWS, WIREGUARD, Row
+from bench.rows import COMPILED, COMPILED_OWN, OCSERV, PYTHON, ROWS, WIREGUARD, Row
 
-CPU = next(row for row in ROWS if row.key == "dtls.down.1.cpu")
-RATE = next(row for row in ROWS if row.key == "dtls.down.1.rate")
+_BY_KEY = {row.key: row for row in ROWS}
+CPU, RATE = _BY_KEY["dtls.down.1.cpu"], _BY_KEY["dtls.down.1.rate"]
+HELD, RSS = _BY_KEY["idle.held"], _BY_KEY["idle.rss"]
 
 
 def results(row: Row, **figures: tuple[float, ...]) -> Results:
@@ -39,6 +40,19 @@ class VerdictTests:
         verdicts = {each.target.against: each.met for each in made.verdicts(RATE)}
         assert verdicts == {OCSERV: False, WIREGUARD: False}
         assert results(RATE, ocserv=(1.0,), compiled_own=(3.0,)).verdicts(RATE)[0].met
+
+    def test_a_limit_holds_for_each_run(self) -> None:
+        made = results(HELD, python=(10_000.0, 10_000.0, 9_999.0))
+        assert [(each.reached, each.met) for each in made.verdicts(HELD)] == [(9_999.0, False)]
+        made = results(RSS, python=(999.0, 998.0, 1001.0))
+        assert [(each.reached, each.met) for each in made.verdicts(RSS)] == [(1001.0, False)]
+
+    def test_rows_of_a_measure_are_missed_by_one_and_not_by_another(self) -> None:
+        made = results(CPU, ocserv=(4.0,), python=(3.1,), compiled=(1.0,))
+        made.add(RATE.key, PYTHON, 1.0)
+        assert made.missed("dtls.down.1", PYTHON) == (CPU.key,)
+        assert made.missed("dtls.down.1", COMPILED) == ()
+        assert made.missed("dtls.down", OCSERV) == made.missed("dtls.up.1", PYTHON) == ()
 
     def test_without_both_sides_nothing_is_said(self) -> None:
         assert results(CPU, python=(1.0,)).verdicts(CPU) == ()

@@ -68,6 +68,9 @@ class GoodWays:
             datagrams.shake_hands()
             datagrams.send(PacketKind.DPD_REQUEST, PROBE)
             assert datagrams.receive_of(PacketKind.DPD_RESPONSE) == PROBE
+            datagrams.send(PacketKind.DPD_REQUEST, PROBE)
+            with pytest.raises(UnmetExpectation, match=r"within|no datagram"):
+                datagrams.receive_of(PacketKind.DISCONNECT, limit_s=0.3)
             datagrams.close()
 
     def test_slow_bytes_are_bytes(self, peer: Any) -> None:

@@ -1,4 +1,4 @@
-"""`make bench`, one short row of it."""
+"""`make bench`, a few short rows of it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,29 @@ QUICK_TIME_S = 60.0
 
 
 class QuickRunTests:
+    def test_logins_and_pings_are_looked_at(self, tmp_path: Path) -> None:
+        file = tmp_path / "result.json"
+        program = Program(
+            "make bench",
+            [
+                *(sys.executable, "-m", "bench.run", "--quick", "--json", str(file)),
+                *("--subjects", "ocserv,python", "--rows", "login.*", "--rows", "idle.*"),
+                *("--rows", "dtls.ping.idle.*"),
+            ],
+            environment=environment(),
+            directory=REPOSITORY,
+        )
+        assert program.wait_for_end(QUICK_TIME_S) == 0, program.output()
+        result = json.loads(file.read_text())
+        figures = {row["row"]: row["figures"] for row in result["rows"]}
+        assert figures["idle.held"]["python"]["samples"] == [20]
+        targets = {row["row"]: row["targets"] for row in result["rows"]}
+        [ping] = targets["dtls.ping.idle.p99"]
+        wanted = {"login.cpu"} if ping["met"] else {"login.cpu", "dtls.ping.idle.p99"}
+        assert set(result["profiles"]) == wanted, result["skipped"]
+        assert all(set(each) == {"python"} for each in result["profiles"].values())
+        assert any("do_handshake" in name for name in result["profiles"]["login.cpu"]["python"])
+
     def test_a_row_is_measured_of_ours_and_of_ocserv(self, tmp_path: Path) -> None:
         file = tmp_path / "result.json"
         program = Program(

@@ -291,8 +291,8 @@ size_t stream_receive(turn *turn, stream *stream, uint8_t *room);
 /* Opens what was kept, and `more` after it: with the keys that are there now. */
 void stream_go_on(turn *turn, stream *stream, const uint8_t *more, size_t size);
 void stream_lose(turn *turn, stream *stream, enum alert alert, const char *why);
-/* Adds the last words to what is unsent: what it was lost for, or else this. Gives how many bytes of that are
- * to go out yet: none without such words. */
+/* Adds the last words to what is unsent: what it was lost for, or else this. Gives how many bytes of it are to
+ * go out yet: none where no alert may be sent. */
 size_t stream_end(stream *stream, enum alert alert);
 
 /* --- filters.c: which packets of a tunnel pass ---------------------------------------------- */
