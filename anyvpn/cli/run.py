@@ -74,7 +74,6 @@ async def run_inside(
     """
     network = IInnerNetwork(tunnel.adapter)
     status: list[int] = []
-    running: Deferred[int] = ensureDeferred(network.run(command))
 
     def end_with(exit_status: int) -> None:
         if not running.called:
@@ -83,6 +82,8 @@ async def run_inside(
 
     try:
         with _signals_for(reactor, end_with):
+            # Not before: the command may be quicker to the keyboard than we to the handlers
+            running: Deferred[int] = ensureDeferred(network.run(command))
             return await running
     except CancelledError:
         if not status:

@@ -35,7 +35,10 @@ class Terminal:
         while (found := re.search(pattern, self.shown)) is None:
             ready, _, _ = select.select([self._descriptor], [], [], ends_at_s - time.monotonic())
             assert ready, (pattern, self.shown)
-            self.shown += os.read(self._descriptor, 1000)
+            try:
+                self.shown += os.read(self._descriptor, 1000)
+            except OSError:  # everybody has closed it
+                raise AssertionError((pattern, self.shown, self.wait_for_end())) from None
         self.shown = self.shown[found.end() :]
         return found
 
