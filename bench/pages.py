@@ -1,4 +1,4 @@
-"""Writes the figures of the newest committed result into README and docs: none is typed by hand.
+"""Writes the figures of committed results into README and docs: none is typed by hand.
 
 python -m bench.pages writes them, with the plot; the tests compare.
 """
@@ -6,7 +6,7 @@ python -m bench.pages writes them, with the plot; the tests compare.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.report import number, target_text
@@ -24,10 +24,18 @@ _NOTHING_YET = "No result is committed yet; `make bench` shows the figures of yo
 _HEADLINES = (("dtls.down.1.cpu", "to"), ("dtls.up.1.cpu", "from"))
 
 
-def newest_result() -> Results | None:
-    """The one that README and docs show."""
+def shown_results() -> list[Results]:
+    """The committed ones that README and docs show."""
     files = [file for file in RESULTS.glob("*.json") if file.name != UNCOMMITTED]
-    return max(map(read_results, files), key=lambda each: each.date, default=None)
+    return worth_showing([read_results(file) for file in files])
+
+
+def worth_showing(results: Sequence[Results]) -> list[Results]:
+    """The newest run of all rows, or simply the newest, then those of some rows that came later."""
+    in_order = sorted(results, key=lambda each: each.date)
+    all_rows = {row.key for row in ROWS}
+    whole = [at for at, each in enumerate(in_order) if all_rows <= each.figures.keys()]
+    return in_order[whole[-1] if whole else -1 :]
 
 
 def with_figures(text: str, figures: str) -> str:
@@ -38,15 +46,18 @@ def with_figures(text: str, figures: str) -> str:
     return filled
 
 
-def page_figures(results: Results | None) -> str:
-    """What docs/performance.md shows."""
-    return _NOTHING_YET if results is None else "".join(_page_lines(results))
+def page_figures(results: Sequence[Results]) -> str:
+    """What docs/performance.md shows: the first one, then what the others show beside it."""
+    if not results:
+        return _NOTHING_YET
+    lines = [*_page_lines(results[0])]
+    for each in results[1:]:
+        lines += [f"\n### Of some rows, on {each.date[:10]}\n\n", *_run_lines(each)]
+    return "".join(lines)
 
 
-def readme_figures(results: Results | None) -> str:
+def readme_figures(results: Results) -> str:
     """What README shows: one sentence, or nothing."""
-    if results is None:
-        return ""
     for subject, name in ((COMPILED, "the compiled engine"), (PYTHON, "the Python engine")):
         costs = [
             f"{verdict.reached:.2f} times {direction} the client"
@@ -71,24 +82,15 @@ def outdated() -> list[Path]:
 
 
 def _documents() -> Iterator[tuple[Path, str]]:
-    results = newest_result()
-    makers: dict[Path, Callable[[Results | None], str]] = {
-        PAGE: page_figures,
-        README: readme_figures,
-    }
-    for file, make in makers.items():
-        yield file, with_figures(file.read_text(), make(results))
+    results = shown_results()
+    sentence = readme_figures(results[0]) if results else ""
+    for file, figures in ((PAGE, page_figures(results)), (README, sentence)):
+        yield file, with_figures(file.read_text(), figures)
 
 
 def _page_lines(results: Results) -> Iterator[str]:
-    versions = ", ".join(f"{name} {text}" for name, text in results.versions.items())
-    yield f"Measured on {results.date[:10]}: {_machine(results)}. {versions}.\n\n"
     yield f"![CPU time beside ocserv's]({PLOT.name})\n\n"
-    yield "| row | subject | median | lowest to highest | target | reached | |\n"
-    yield "|---|---|---|---|---|---|---|\n"
-    for row in ROWS:
-        if row.key in results.figures:
-            yield from _table_lines(results, row, results.figures[row.key])
+    yield from _run_lines(results)
     yield "\nThe tunnels, as the two sides have agreed on them:\n\n"
     yield from (f"- {name}: {text}\n" for name, text in results.tunnels.items())
     if results.profiles:
@@ -97,6 +99,16 @@ def _page_lines(results: Results) -> Iterator[str]:
     if results.skipped:
         yield "\nNot in this run:\n\n"
         yield from (f"- {name}: {why}\n" for name, why in results.skipped.items())
+
+
+def _run_lines(results: Results) -> Iterator[str]:
+    versions = ", ".join(f"{name} {text}" for name, text in results.versions.items())
+    yield f"Measured on {results.date[:10]}: {_machine(results)}. {versions}.\n\n"
+    yield "| row | subject | median | lowest to highest | target | reached | |\n"
+    yield "|---|---|---|---|---|---|---|\n"
+    for row in ROWS:
+        if row.key in results.figures:
+            yield from _table_lines(results, row, results.figures[row.key])
 
 
 def _table_lines(results: Results, row: Row, figures: dict[str, Figures]) -> Iterator[str]:
@@ -137,9 +149,8 @@ def main() -> None:
 
     for file, text in _documents():
         file.write_text(text)
-    results = newest_result()
-    if results is not None:
-        draw(results, PLOT)
+    for whole in shown_results()[:1]:
+        draw(whole, PLOT)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""README and docs show the newest committed result, and nothing else."""
+"""README and docs show the newest committed results, and nothing else."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ import pytest
 
 from bench.pages import (
     PLOT,
-    newest_result,
     outdated,
     page_figures,
     readme_figures,
+    shown_results,
     with_figures,
+    worth_showing,
 )
 from bench.plot import draw
 from bench.results import Results
+from bench.rows import ROWS
 
 PLACE = "before\n<!-- figures: of a test -->\nold\n<!-- end of figures -->\nafter\n"
 
 
-def results() -> Results:
+def results(date: str = "2026-01-02T03:04:05+00:00") -> Results:
     made = Results(
-        "2026-01-02T03:04:05+00:00",
+        date,
         {
             "processor": "Example CPU",
             "cores": "2",
@@ -46,11 +48,11 @@ class CommittedFiguresTests:
         assert outdated() == [], "run `python -m bench.pages`"
 
     def test_the_plot_is_that_of_the_newest_result(self) -> None:
-        newest = newest_result()
-        if newest is None:
-            assert not PLOT.exists()
+        shown = shown_results()
+        if shown:
+            assert shown[0].date.encode() in PLOT.read_bytes(), "run `python -m bench.pages`"
         else:
-            assert newest.date.encode() in PLOT.read_bytes(), "run `python -m bench.pages`"
+            assert not PLOT.exists()
 
 
 class DocumentTests:
@@ -64,7 +66,7 @@ class DocumentTests:
             with_figures("no comments", "new")
 
     def test_the_page_has_every_row_with_its_verdict(self) -> None:
-        page = page_figures(results())
+        page = page_figures([results()])
         assert "Example CPU, 2 cores, 4 GiB, Linux 6, Debian" in page
         assert "Python 3.13, ocserv 1.1.6" in page
         assert (
@@ -77,10 +79,25 @@ class DocumentTests:
 
     def test_the_page_says_where_the_time_goes_where_it_is_too_much(self) -> None:
         made = results()
-        assert "Where the time goes" not in page_figures(made)
+        assert "Where the time goes" not in page_figures([made])
         made.profiles["dtls.up.1.cpu"] = {"python": (("open_records (records.py)", 20.4),)}
         title = "DTLS, 1 TCP stream up, anyvpn, Python engine × openconnect"
-        assert f"- {title}: `open_records (records.py)` 20 %\n" in page_figures(made)
+        assert f"- {title}: `open_records (records.py)` 20 %\n" in page_figures([made])
+
+    def test_what_came_after_the_newest_run_of_all_rows_is_shown_beside_it(self) -> None:
+        old, whole, later, newest = (results(f"2026-01-0{day}T00:00:00+00:00") for day in "1234")
+        assert worth_showing([old, newest, later]) == [newest]
+        for row in ROWS:
+            for made in (old, whole):
+                made.add(row.key, "ocserv", 1.0)
+        assert worth_showing([newest, old, later, whole]) == [whole, later, newest]
+        assert worth_showing([]) == []
+        later.versions = {"wireguard-go": "7"}
+        page = page_figures([whole, later])
+        assert page.count("Measured on") == page.count("| DTLS, 1 TCP stream up, CPU-s/GB |") == 2
+        assert "### Of some rows, on 2026-01-03\n\nMeasured on 2026-01-03" in page
+        assert page.count("The tunnels") == 1
+        assert page.endswith("| **missed** |\n")
 
     def test_readme_has_a_sentence_of_the_best_engine_there_is(self) -> None:
         made = results()
@@ -92,8 +109,7 @@ class DocumentTests:
         assert "0.25 times to the client and 0.40 times from the client" in readme_figures(made)
 
     def test_without_a_result_nothing_is_claimed(self) -> None:
-        assert readme_figures(None) == ""
-        assert "No result is committed yet" in page_figures(None)
+        assert "No result is committed yet" in page_figures([])
 
 
 class PlotTests:
