@@ -4,7 +4,7 @@ import threading
 import time
 import unittest
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import pytest
@@ -44,7 +44,7 @@ class WithFile(TestCase):
     """Makes authenticators, and ends their threads after each test."""
 
     def setUp(self) -> None:
-        self.file = Path(mkdtemp()) / "users"
+        self.file = Path(self.enterContext(TemporaryDirectory())) / "users"
         write_users(self.file, users("alice", groups=("staff", "lab")) | users("bob"))
         self.logged: list[LogEvent] = []
         observer = cast(ILogObserver, self.logged.append)

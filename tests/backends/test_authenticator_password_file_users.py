@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import unittest
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory, mkdtemp
 
 import pytest
 from hypothesis import given, settings
@@ -31,8 +31,12 @@ NAMES = st.text(min_size=1, max_size=20).filter(
 )
 
 
+DIRECTORY = TemporaryDirectory()
+"""Of all files here, until the process ends."""
+
+
 def new_file(text: str = "") -> Path:
-    path = Path(mkdtemp()) / "users"
+    path = Path(mkdtemp(dir=DIRECTORY.name)) / "users"
     if text:
         path.write_text(text, encoding="utf-8")
     return path

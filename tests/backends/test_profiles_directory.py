@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import unittest
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -53,7 +53,7 @@ class ProfileDirectoryContractTests(ProfilesContract, TestCase):
 
 class ChoiceTests(unittest.TestCase):
     def setUp(self) -> None:
-        self.directory = Path(mkdtemp())
+        self.directory = Path(self.enterContext(TemporaryDirectory()))
         for name in ("default.xml", "lab.xml", "ops.xml", "engineering.xml"):
             (self.directory / name).write_bytes(SMALL)
 
@@ -95,7 +95,7 @@ class ChoiceTests(unittest.TestCase):
 
 class ChangeTests(unittest.TestCase):
     def setUp(self) -> None:
-        self.file = Path(mkdtemp()) / "default.xml"
+        self.file = Path(self.enterContext(TemporaryDirectory())) / "default.xml"
         self.file.write_bytes(SMALL)
         self.provider = build(Settings(self.file.parent, self.file.name), None)
 
@@ -130,7 +130,7 @@ class ChangeTests(unittest.TestCase):
 
 class RefusalTests(unittest.TestCase):
     def setUp(self) -> None:
-        self.file = Path(mkdtemp()) / "default.xml"
+        self.file = Path(self.enterContext(TemporaryDirectory())) / "default.xml"
 
     def refusal(self, content: bytes) -> str:
         self.file.write_bytes(content)

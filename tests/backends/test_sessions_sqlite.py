@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import replace
 from ipaddress import IPv4Interface
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory, mkdtemp
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -44,8 +44,12 @@ def open_store(path: Path) -> SQLiteSessions:
     return build(Settings(path), cast(Any, reactor))
 
 
+DIRECTORY = TemporaryDirectory()
+"""Of all stores here, until the process ends."""
+
+
 def new_path() -> Path:
-    return Path(mkdtemp()) / "sessions.sqlite"
+    return Path(mkdtemp(dir=DIRECTORY.name)) / "sessions.sqlite"
 
 
 class SQLiteSessionsContractTests(PersistentSessionsContract, TestCase):
