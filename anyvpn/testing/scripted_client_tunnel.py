@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Callable
 
 from anyvpn.dtls.handshake import Handshake
 from anyvpn.dtls.records import ALERT, RecordOpener, RecordSealer
@@ -84,12 +85,7 @@ class ClientTunnel:
 
         Raises: UnmetExpectation: none comes.
         """
-        ends_at_s = time.monotonic() + limit_s
-        while (left_s := ends_at_s - time.monotonic()) > 0:
-            found, payload = self.frame(limit_s=left_s)
-            if found == kind:
-                return payload
-        raise UnmetExpectation(f"no CSTP packet of kind {kind} within {limit_s:g} s")
+        return _first_of(kind, lambda left_s: self.frame(limit_s=left_s), limit_s)
 
     def datagrams(self) -> ClientDatagrams:
         """A socket to the gateway's port for DTLS. Raises: UnmetExpectation: there is none."""
@@ -208,15 +204,19 @@ class ClientDatagrams:
         Such as what a gateway's kernel says of its own accord when a device comes up.
         Raises: UnmetExpectation: none comes.
         """
-        ends_at_s = time.monotonic() + limit_s
-        while (left_s := ends_at_s - time.monotonic()) > 0:
-            found, payload = self.receive(limit_s=left_s)
-            if found == kind:
-                return payload
-        raise UnmetExpectation(f"no packet of kind {kind} within {limit_s:g} s")
+        return _first_of(kind, lambda left_s: self.receive(limit_s=left_s), limit_s)
 
     def close(self) -> None:
         """End the channel as DTLS has it, if there is one, and the socket."""
         if self._sealer is not None:
             self.send_raw(self._sealer.seal(_CLOSE_NOTIFY, ALERT))
         self.udp.close()
+
+
+def _first_of(kind: int, receive: Callable[[float], tuple[int, bytes]], limit_s: float) -> bytes:
+    ends_at_s = time.monotonic() + limit_s
+    while (left_s := ends_at_s - time.monotonic()) > 0:
+        found, payload = receive(left_s)
+        if found == kind:
+            return payload
+    raise UnmetExpectation(f"no packet of kind {kind} within {limit_s:g} s")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from anyvpn.testing.programs import Program
 from tests.interop.gateway import REPOSITORY, environment
@@ -12,21 +13,26 @@ from tests.interop.gateway import REPOSITORY, environment
 QUICK_TIME_S = 60.0
 
 
+def run_quickly(directory: Path, *options: str) -> tuple[Program, dict[str, Any]]:
+    """Of ours and of ocserv; gives the program that has ended, and its results."""
+    file = directory / "result.json"
+    program = Program(
+        "make bench",
+        [
+            *(sys.executable, "-m", "bench.run", "--quick", "--json", str(file)),
+            *("--subjects", "ocserv,python", *options),
+        ],
+        environment=environment(),
+        directory=REPOSITORY,
+    )
+    assert program.wait_for_end(QUICK_TIME_S) == 0, program.output()
+    return program, json.loads(file.read_text())
+
+
 class QuickRunTests:
     def test_logins_and_pings_are_looked_at(self, tmp_path: Path) -> None:
-        file = tmp_path / "result.json"
-        program = Program(
-            "make bench",
-            [
-                *(sys.executable, "-m", "bench.run", "--quick", "--json", str(file)),
-                *("--subjects", "ocserv,python", "--rows", "login.*", "--rows", "idle.*"),
-                *("--rows", "dtls.ping.idle.*"),
-            ],
-            environment=environment(),
-            directory=REPOSITORY,
-        )
-        assert program.wait_for_end(QUICK_TIME_S) == 0, program.output()
-        result = json.loads(file.read_text())
+        patterns = ("--rows", "login.*", "--rows", "idle.*", "--rows", "dtls.ping.idle.*")
+        _, result = run_quickly(tmp_path, *patterns)
         figures = {row["row"]: row["figures"] for row in result["rows"]}
         assert figures["idle.held"]["python"]["samples"] == [20]
         targets = {row["row"]: row["targets"] for row in result["rows"]}
@@ -36,22 +42,11 @@ class QuickRunTests:
         for profile in result["profiles"].values():
             assert set(profile) == {"python"}
             assert all(1 <= share <= 100 for share in profile["python"].values()), profile
-            assert profile["python"]
+        assert result["profiles"]["login.cpu"]["python"]
 
     def test_a_row_is_measured_of_ours_and_of_ocserv(self, tmp_path: Path) -> None:
-        file = tmp_path / "result.json"
-        program = Program(
-            "make bench",
-            [
-                *(sys.executable, "-m", "bench.run", "--quick", "--json", str(file)),
-                *("--subjects", "ocserv,python"),
-            ],
-            environment=environment(),
-            directory=REPOSITORY,
-        )
-        assert program.wait_for_end(QUICK_TIME_S) == 0, program.output()
+        program, result = run_quickly(tmp_path)
         assert program.find(r"DTLS, 1 TCP stream down .*CPU-s/GB.*ocserv × openconnect")
-        result = json.loads(file.read_text())
         rows = {row["row"]: row for row in result["rows"]}
         assert set(rows) == {"dtls.down.1.cpu", "dtls.down.1.rate"}
         for row in rows.values():
