@@ -6,12 +6,14 @@ import socket
 from pathlib import Path
 from unittest import TestCase
 
+from anyvpn.model.events import Counters
 from anyvpn.model.packet_filter import UDP, FilterRule
 from anyvpn.packets._compiled import HANDSHAKE, LOST_STREAM, WAITING, Core
 from anyvpn.packets.core_rules import core_rules
 from anyvpn.packets.tls_keys import key_update
 from anyvpn.testing.filter_packets import udp_packet
 from anyvpn.testing.inner_packets import ANYWHERE, ipv4_packet
+from anyvpn.testing.programs import wait_until
 from anyvpn.wire.cstp import PacketKind, frame_data, frame_packet
 from tests.packets.core_threads import (
     ALERT_TYPE,
@@ -28,6 +30,8 @@ from tests.packets.core_threads import (
 CLIENT = bytes((10, 99, 0, 7))
 OTHER = bytes((10, 99, 0, 8))
 ASKING_UPDATE = key_update()[:-1] + b"\1"
+DTLS_KEYS = (b"\xfe\xfd", 1, 0, bytes(16), bytes(4), bytes(16), bytes(4))
+PACKETS = 20
 
 # From the protocol (RFC 8446, section 6.2; RFC 5246, section 7.2.2)
 WARNING, FATAL = 1, 2
@@ -365,3 +369,31 @@ class FullQueueTests(TestCase):
         core.take_frames([ipv4_packet(ANYWHERE, OTHER)])
         self.assertIn(WAITING, [event[0] for event in core.events()])
         self.assertEqual(core.take_waiting(2, 10)[1], [ipv4_packet(ANYWHERE, OTHER)])
+
+
+class DatagramTests(TestCase):
+    def test_what_a_socket_refuses_is_counted_and_what_comes_next_goes(self) -> None:
+        threads = CoreThreads()
+        self.addCleanup(threads.stop)
+        ours, peer = (
+            self.enterContext(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in "12"
+        )
+        for each in (ours, peer):
+            each.bind(("127.0.0.1", 0))
+        # Nobody may send to all hosts without having asked for it
+        nowhere, somewhere = (b"\xff" * 4, 9), (bytes((127, 0, 0, 1)), peer.getsockname()[1])
+        threads.core.attach(1, [(CLIENT, 32)], 1, 1400)
+        threads.core.add_socket(0, 0, ours.fileno())
+        for target, sent, lost in ((nowhere, 0, PACKETS), (somewhere, PACKETS, PACKETS)):
+            threads.core.set_dtls(1, (0, socket.AF_INET, *target, 0, 0, b""), DTLS_KEYS)
+            for _ in range(PACKETS):
+                threads.kernel.send(incoming())
+            wait_until(lambda: sum(self.moved(threads)) == sent + lost, "all are counted")  # noqa: B023 - called at once
+            self.assertEqual(self.moved(threads), (sent, lost))
+
+    @staticmethod
+    def moved(threads: CoreThreads) -> tuple[int, int]:
+        counters = threads.core.counters(1)
+        assert counters is not None
+        moved = Counters(*counters[:9])
+        return moved.sent_packets, moved.dropped_queue_full
