@@ -150,6 +150,15 @@ class PacketEngineContract(PacketEngineChannelsContract, PacketFilterContract):
         self.assertEqual(self.packets_to_kernel(), [])
         self.assertEqual(self.engine.counters(7).dropped_malformed, 2)
 
+    def test_a_record_too_short_for_nonce_and_tag_is_dropped(self) -> None:
+        client = self.client(dtls=True)
+        good = client.sealer.seal_packets(DATA, [client.packet_to()])[0]
+        # Each is whole by what it says of its length
+        short = [good[:11] + size.to_bytes(2, "big") + good[13 : 13 + size] for size in range(24)]
+        self.send_datagrams(client.path, [*short, good])
+        self.assertEqual(self.packets_to_kernel(), [client.packet_to()])
+        self.assertEqual(self.engine.counters(7).dropped_malformed, len(short))
+
     def test_a_record_without_a_kind_is_counted(self) -> None:
         client = self.client(dtls=True)
         self.send_datagrams(client.path, [client.sealer.seal(b"")])

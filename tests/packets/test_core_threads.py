@@ -373,11 +373,11 @@ class FullQueueTests(TestCase):
 
 class DatagramTests(TestCase):
     def test_what_a_socket_refuses_is_counted_and_what_comes_next_goes(self) -> None:
-        threads = CoreThreads()
-        self.addCleanup(threads.stop)
         ours, peer = (
             self.enterContext(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in "12"
         )
+        threads = CoreThreads()
+        self.addCleanup(threads.stop)  # before its socket is closed
         for each in (ours, peer):
             each.bind(("127.0.0.1", 0))
         # Nobody may send to all hosts without having asked for it
