@@ -65,6 +65,7 @@ class Handler(socketserver.BaseRequestHandler):
         wanted, megabytes, seed = read_line(self.request).split()
         if wanted == "download":
             send(self.request, int(megabytes), int(seed))
+            self.request.recv(1)  # nothing: until all of it has arrived, the socket is not closed
             return
         digest, _ = receive(self.request)
         self.request.sendall(digest.encode() + b"\n")

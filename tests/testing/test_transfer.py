@@ -2,17 +2,21 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from anyvpn.testing import transfer
 
+POLL_S = 0.01
+CLOSING_TIME_S = 0.1
+
 
 @pytest.fixture
 def port() -> Iterator[int]:
     with transfer.Server(("::", 0), transfer.Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(POLL_S,))
         thread.start()
         yield server.server_address[1]
         server.shutdown()
@@ -43,3 +47,12 @@ class TransferTests:
 
         monkeypatch.setattr(transfer, "send", send_wrongly)
         assert transfer.transfer("download", "127.0.0.1", port, 1)["matches"] is False
+
+    def test_the_server_does_not_close_before_everything_has_arrived(self, port: int) -> None:
+        """The kernel gives a connection that nobody holds up too soon where much is lost."""
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            connection.sendall(b"download 1 7\n")
+            assert transfer.receive(connection)[1] == transfer.MEGABYTE
+            time.sleep(CLOSING_TIME_S)
+            connection.sendall(b"x")
+            assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
