@@ -193,7 +193,7 @@ class _RootCheck:
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:  # noqa: ARG002
         """An element begins."""
-        if not self._depth and etree.QName(tag).localname != ROOT_ELEMENT:
+        if not self._depth and tag.rpartition("}")[2] != ROOT_ELEMENT:
             raise _BadProfile(f"must have the root element {ROOT_ELEMENT}")
         self._depth += 1
 

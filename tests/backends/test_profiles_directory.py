@@ -146,6 +146,10 @@ class RefusalTests(unittest.TestCase):
         assert "must have the root element AnyConnectProfile" in self.refusal(b"<html/>")
         assert "not well-formed" in self.refusal(b"")
 
+    def test_names_that_are_none_are_refused(self) -> None:
+        for name in (b":", b"a:", b"::", b":a"):
+            assert str(self.file) in self.refusal(b"<" + name)
+
     def test_document_types_and_entities_are_refused(self) -> None:
         bomb = b'<!DOCTYPE a [<!ENTITY x "xxxx"><!ENTITY y "&x;&x;">]>' + START + b"&y;" + END
         assert "must not have a DOCTYPE" in self.refusal(bomb)
