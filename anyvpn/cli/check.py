@@ -5,8 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
+import click
+
+from anyvpn.errors import ConfigurationError
 from anyvpn.tap.config_build import LoadedGateway, load_gateway
 from anyvpn.tap.listen_addresses import Reactor
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.pass_context
+def check(context: click.Context, file: Path) -> None:
+    """Look for errors in the configuration FILE, and show all of them.
+
+    Certificates, users and client profiles are looked at too; nothing is opened or changed.
+    """
+    try:
+        click.echo(check_file(file))
+    except ConfigurationError as error:
+        click.echo("\n".join(error.problems), err=True)  # editors find the line by FILE:LINE
+        context.exit(1)
 
 
 def check_file(file: Path) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 
 from anyvpn.backends.authenticator_password_file import Settings
 from anyvpn.backends.authenticator_password_file_users import FIRST_LINE
-from anyvpn.cli.init import Plan
 from anyvpn.cli.init_certificates import make_certificates
+from anyvpn.cli.init_plan import Plan
 from anyvpn.cli.users import UserFile, add_user
 from anyvpn.errors import ConfigurationError
 from anyvpn.model.client_profile import ClientProfileSettings, ServerEntry

@@ -13,6 +13,13 @@ from anyvpn.errors import ConfigurationError
 LONGEST_LINE = 4096
 FROM_STDIN = "-"
 
+PASSWORD_FILE = click.option(
+    "--password-file",
+    metavar="FILE|-",
+    help="File whose first line is the password; - reads it from standard input. "
+    "Without this option the password is asked for.",
+)
+
 
 def at_terminal() -> bool:
     """Whether somebody can be asked."""

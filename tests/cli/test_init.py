@@ -20,8 +20,8 @@ from cryptography.x509.verification import PolicyBuilder, Store
 
 from anyvpn.backends.authenticator_password_file_users import matches, read_users
 from anyvpn.cli import init_files
-from anyvpn.cli.init import check_host_name, random_networks
 from anyvpn.cli.init_certificates import make_certificates
+from anyvpn.cli.init_plan import check_host_name, random_networks
 from anyvpn.errors import ConfigurationError
 from anyvpn.tap.config_build import load_gateway
 from anyvpn.wire.client_profile import read_client_profile

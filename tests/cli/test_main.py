@@ -46,13 +46,29 @@ class GeneralTests(CommandCase):
         assert self.succeed("--version") == f"anyvpn {__version__}\n"
 
     def test_every_command_and_option_has_help(self) -> None:
-        for command in main.commands.values():
+        context = click.Context(main)
+        names = main.list_commands(context)
+        assert {"check", "connect", "init", "status"} < set(names)
+        for name in names:
+            command = main.get_command(context, name)
+            assert command is not None and command.name == name
             assert command.help
             for each in [command, *getattr(command, "commands", {}).values()]:
                 assert each.help, each.name
                 for parameter in each.params:
                     if isinstance(parameter, click.Option):
                         assert parameter.help, (each.name, parameter.name)
+
+    def test_nothing_is_imported_for_what_was_not_typed(self) -> None:
+        code = "import sys, anyvpn.cli.main; print('twisted' in sys.modules)"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == "False\n"
 
     def test_module_can_be_run(self) -> None:
         done = subprocess.run(

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from twisted.internet.task import Clock
 
-from anyvpn.cli.init import Plan
 from anyvpn.cli.init_files import write_set_up
+from anyvpn.cli.init_plan import Plan
 from anyvpn.errors import ConfigurationError
 from anyvpn.tap.config_build import LoadedGateway, load_gateway
 from anyvpn.tap.listen_addresses import ListenAddress
