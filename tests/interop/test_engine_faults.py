@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import signal
+import socket
 import time
 from collections.abc import Mapping
 from json import loads
@@ -24,6 +26,8 @@ PINGS, PING_INTERVAL_S, QUICK_PINGS = 20, 0.03, 150
 BURST_BYTES = 2000
 IDLE_S, MOST_IDLE_SHARE = 0.5, 0.2
 STOP_TIME_S = 8.0
+DISCARD_PORT = 9
+FLOOD_DATAGRAMS, FLOOD_DATAGRAM_BYTES, FLOOD_BURST, FLOOD_PAUSE_S = 20_000, 1300, 32, 0.001
 CLOCK_TICKS = 100
 
 
@@ -98,6 +102,16 @@ def assert_sends_bursts(site: Site, client: TunnelClient) -> None:
     assert (now[0] - before[0]) / (now[1] - before[1]) > BURST_BYTES
 
 
+def fill_all_buffers(site: Site, client: OpenConnect) -> None:
+    """Send more to a client than lies anywhere on the way, no faster than the gateway reads it."""
+    address, _ = client.inner_addresses
+    with site.gateway.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for number in range(FLOOD_DATAGRAMS):
+            sender.sendto(bytes(FLOOD_DATAGRAM_BYTES), (address, DISCARD_PORT))
+            if number % FLOOD_BURST == 0:
+                time.sleep(FLOOD_PAUSE_S)
+
+
 class StoppedClientTests:
     @pytest.mark.parametrize("channel", CHANNELS)
     def test_it_costs_nobody_else_anything_and_goes_on(self, site: Site, channel: str) -> None:
@@ -105,12 +119,20 @@ class StoppedClientTests:
         download = start_flow(site, stopped, "download")
         stopped.send_signal(signal.SIGSTOP)
         try:
+            fill_all_buffers(site, stopped)
             assert_undisturbed(site, other)
             assert_idle(site)
             assert download.is_running
         finally:
             stopped.send_signal(signal.SIGCONT)
         assert_carries(site, stopped)
+        since = site.gateway.program.position
+        stopped.stop(signal.SIGINT)
+        line = site.gateway.wait_for_event("session_ended", user="alice", since=since)
+        dropped = re.search(r"\bdropped_queue_full=(\d+)", line)
+        assert dropped is not None, line
+        # What a client does not read over UDP is dropped by its own kernel
+        assert int(dropped[1]) > 0 or channel == "DTLS"
 
 
 class StoppedGatewayTests:
