@@ -27,23 +27,7 @@ from anyvpn.model.group_policy import Network
 from anyvpn.model.liveness import ChannelActivity
 from anyvpn.model.packet_filter import FilterRule
 from anyvpn.model.tunnel_settings import Lease
-from anyvpn.packets._compiled import (
-    CONTROL,
-    DATAGRAM,
-    FOREIGN,
-    GCM_LIBRARY,
-    HANDSHAKE,
-    LOST_DEVICE,
-    LOST_SOCKET,
-    LOST_STREAM,
-    MOST_SOCKETS,
-    MOVED,
-    OLD_KEYS,
-    SPENT,
-    TOO_LONG,
-    WAITING,
-    Core,
-)
+from anyvpn.packets import _compiled as core
 from anyvpn.packets.channels import Datagrams, LiveCSTPChannel, LiveDTLSChannel
 from anyvpn.packets.core_rules import core_rules
 from anyvpn.packets.core_values import CorePath, core_keys, core_path, is_native, peer_path
@@ -72,7 +56,7 @@ class CompiledPacketEngine(PythonPacketEngine):
     """
 
     name, reads_all_queues = "compiled", True
-    cipher_library = GCM_LIBRARY
+    cipher_library = core.GCM_LIBRARY
 
     def __init__(
         self,
@@ -84,7 +68,7 @@ class CompiledPacketEngine(PythonPacketEngine):
     ) -> None:
         super().__init__(reactor, device, datagrams, follows_client=follows_client)
         self._fd_reactor = reactor
-        self._core = Core(
+        self._core = core.Core(
             follows_client, device.vnet_header_bytes, takes_datagrams=device.takes_datagrams
         )
         self._waker: Waker | None = None
@@ -122,14 +106,15 @@ class CompiledPacketEngine(PythonPacketEngine):
 
     def add_socket(self, index: int, opened: socket.socket, queue: int) -> None:
         """Let the thread of that queue read this one from now on."""
-        self._indices[index % MOST_SOCKETS] = index
+        slot = index % core.MOST_SOCKETS
         if self._waker is not None:
-            self._core.add_socket(queue, index % MOST_SOCKETS, opened.fileno())
+            self._core.add_socket(queue, slot, opened.fileno())
+        self._indices[slot] = index
 
     def remove_socket(self, index: int) -> None:
         """Read it no more."""
-        if self._waker is not None and self._indices.get(index % MOST_SOCKETS) == index:
-            self._core.remove_socket(index % MOST_SOCKETS)
+        if self._waker is not None and self._indices.get(index % core.MOST_SOCKETS) == index:
+            self._core.remove_socket(index % core.MOST_SOCKETS)
 
     # --- IPacketEngine --------------------------------------------------------------------------
 
@@ -271,6 +256,13 @@ class CompiledPacketEngine(PythonPacketEngine):
         self._core.take_packets(self._serial_of[tunnel.identifier], packets)
         self._settle()
 
+    def _payloads_received(
+        self, channel: LiveDTLSChannel, payloads: list[bytes], now_s: float
+    ) -> None:
+        if self._kept.has(self._serial_of.get(channel.tunnel_id, 0)):
+            channel.quiet = True  # so it may be in the core, whose stream has data for us as well
+        super()._payloads_received(channel, payloads, now_s)
+
     def _turn_quiet(self, tunnel: Tunnel) -> None:
         super()._turn_quiet(tunnel)
         self._core.set_quiet(self._serial_of[tunnel.identifier], True)
@@ -306,6 +298,7 @@ class CompiledPacketEngine(PythonPacketEngine):
             serial = 0 if tunnel.detached else self._serial_of[tunnel.identifier]
             by_dtls, packets = self._core.take_waiting(serial, PACKETS_PER_DRAIN)
             if not packets:
+                self._core.send_waiting(serial)  # the way may be the core's by now
                 return
             taken = 0
             if by_dtls and tunnel.dtls is not None:
@@ -351,35 +344,43 @@ class CompiledPacketEngine(PythonPacketEngine):
     def _hear(self) -> bool:
         """Handle what the core has told; whether there was anything."""
         events = self._core.events()
-        for kind, serial, by_dtls, packet_kind, path, text in events:
-            tunnel = self._by_serial.get(serial)
-            if kind == DATAGRAM and self._core.take_late(path, text):
-                continue  # its channel has come while it was on its way to us
-            if kind in (DATAGRAM, FOREIGN):
-                self.datagrams_received(self._peer_path(path), (text,))
-            elif kind == LOST_DEVICE:
-                cast(IDescriptorDevice, self._device).lost(text.decode("ascii", "replace"))
-            elif kind == LOST_SOCKET:
-                log.error("UDP socket {index} is lost: {why}", index=packet_kind, why=text.decode())
-            elif tunnel is None:
-                continue
-            elif kind in (LOST_STREAM, HANDSHAKE, OLD_KEYS):
-                stream_told = (packet_kind, kind, text)
-                self._guard(tunnel, partial(self._stream_told, tunnel, serial, stream_told))
-            elif kind == WAITING:
-                self._drain(tunnel)
-            elif kind == CONTROL and (by_dtls or packet_kind >> 8 == self._kept.number_of(serial)):
-                name = ChannelName.DTLS if by_dtls else ChannelName.CSTP
-                told = partial(tunnel.observer.control_received, name, packet_kind & 0xFF, text)
-                self._guard(tunnel, told)
-            elif kind == MOVED:
-                self._guard(tunnel, partial(tunnel.observer.peer_moved, self._peer_path(path)))
-            elif kind == TOO_LONG:
-                self._guard(tunnel, partial(self._fit, tunnel, text))
-            elif kind == SPENT:
-                self._drop_dtls(tunnel)
-                log.info("Tunnel {id} gives DTLS up: no number is left", id=tunnel.identifier)
+        for event in events:
+            try:
+                self._heard(event)
+            except Exception:
+                # Those behind it are of others, and are told once
+                log.failure("What the packet engine's core has told is lost")
         return bool(events)
+
+    def _heard(self, event: tuple[int, int, int, int, CorePath, bytes]) -> None:
+        kind, serial, by_dtls, packet_kind, path, text = event
+        tunnel = self._by_serial.get(serial)
+        if kind == core.DATAGRAM and self._core.take_late(path, text):
+            return  # its channel has come while it was on its way to us
+        if kind in (core.DATAGRAM, core.FOREIGN):
+            self.datagrams_received(self._peer_path(path), (text,))
+        elif kind == core.LOST_DEVICE:
+            cast(IDescriptorDevice, self._device).lost(text.decode("ascii", "replace"))
+        elif kind == core.LOST_SOCKET:
+            log.error("UDP socket {index} is lost: {why}", index=packet_kind, why=text.decode())
+        elif tunnel is None:
+            return
+        elif kind in (core.LOST_STREAM, core.HANDSHAKE, core.OLD_KEYS):
+            told = (packet_kind, kind, text)
+            self._guard(tunnel, partial(self._stream_told, tunnel, serial, told))
+        elif kind == core.WAITING:
+            self._drain(tunnel)
+        elif kind == core.CONTROL and (by_dtls or packet_kind >> 8 == self._kept.number_of(serial)):
+            name = ChannelName.DTLS if by_dtls else ChannelName.CSTP
+            tell = partial(tunnel.observer.control_received, name, packet_kind & 0xFF, text)
+            self._guard(tunnel, tell)
+        elif kind == core.MOVED:
+            self._guard(tunnel, partial(tunnel.observer.peer_moved, self._peer_path(path)))
+        elif kind == core.TOO_LONG:
+            self._guard(tunnel, partial(self._fit, tunnel, text))
+        elif kind == core.SPENT:
+            self._drop_dtls(tunnel)
+            log.info("Tunnel {id} gives DTLS up: no number is left", id=tunnel.identifier)
 
     def _stream_told(self, tunnel: Tunnel, serial: int, told: tuple[int, int, bytes]) -> None:
         if self._kept.told(serial, *told):

@@ -20,7 +20,13 @@ from anyvpn.tap.config_tables import (
     GatewayTable,
     TLSTable,
 )
-from anyvpn.tap.listen_addresses import ListenAddress, Reactor, read_listen_address
+from anyvpn.tap.listen_addresses import (
+    MOST_DATAGRAM_ADDRESSES,
+    ListenAddress,
+    Reactor,
+    datagram_addresses,
+    read_listen_address,
+)
 
 # From the protocol: a group URL without its scheme (protocol reference, section 3)
 _GROUP_URL = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])?(:\d{1,5})?/[^\s?#]*")
@@ -198,6 +204,13 @@ def _can_be_listened_on(draft: Draft, gateway: GatewayTable, reactor: Reactor) -
             yield Problem(
                 ("dtls", "interfaces", number), f'must be an IP address, not "{interface}"'
             )
+    count = len(datagram_addresses(listen, dtls.interfaces, 0))
+    if count > MOST_DATAGRAM_ADDRESSES:
+        yield Problem(
+            ("dtls", "interfaces") if dtls.interfaces else ("gateway", "listen"),
+            f"UDP would be received at {count} addresses, and can be at {MOST_DATAGRAM_ADDRESSES}; "
+            'dtls.interfaces = ["::"] receives it at all of them',
+        )
 
 
 def _socket_path_fits(draft: Draft) -> Iterator[Problem]:

@@ -33,6 +33,7 @@ ANY_IPV6 = "::"
 # Ours
 EXAMPLE = '"tcp:443"'
 BACKLOG = 512  # after a restart all clients come back at once
+MOST_DATAGRAM_ADDRESSES = 64  # as many sockets as a packet engine reads
 
 _REASONS = {
     errno.EADDRINUSE: "another program listens on it",

@@ -88,14 +88,14 @@ class InnerClient:
         )
         self._engine.replace_channel(self.number, CSTP, self.stream)
 
-    def open_dtls(self, early_packets: Sequence[bytes] = ()) -> None:
+    def open_dtls(self, early_packets: Sequence[bytes] = (), *, encoding: str = "") -> None:
         """Get a DTLS channel under new keys; the early packets were sent before it was there."""
         ours, theirs = (DirectionKeys(os.urandom(32), os.urandom(4)) for _ in range(2))
         keys = RecordKeys(b"\xfe\xfd", _SUITE, ours, theirs, 1, 0)
         mirrored = replace(keys, write=theirs, read=ours)
         self.sealer, self.opener = RecordSealer(mirrored), RecordOpener(mirrored)
         early = tuple(self.sealer.seal_packets(DATA, early_packets))
-        channel = DTLSChannel(keys, self.path, early_records=early)
+        channel = DTLSChannel(keys, self.path, early_records=early, encoding=encoding)
         self._engine.replace_channel(self.number, DTLS, channel)
 
     def frames(self) -> list[tuple[int, bytes]]:

@@ -11,6 +11,7 @@ from anyvpn.testing.inner_client import (
     PacketEngineHooks,
     RecordingObserver,
 )
+from anyvpn.testing.inner_packets import ANYWHERE, ipv4_packet
 from anyvpn.testing.memory_channels import MemoryCSTPStream
 from anyvpn.wire.cstp import PacketKind, frame_data, frame_packet
 
@@ -77,6 +78,32 @@ class PacketEngineChannelsContract(PacketEngineHooks):
         records = client.sealer.seal_packets(DATA, packets)
         self.send_datagrams(client.path, [*records[:3], b"\x15" + records[3][1:], *records[3:]])
         self.assertEqual(self.packets_to_kernel(), packets)
+
+    def test_what_is_behind_a_record_stays_behind_it(self) -> None:
+        """Records are opened where they stand, and what was judged there must not be moved over."""
+        client = self.client(dtls=True)
+        packet = client.packet_to(text=bytes(100))
+        forged = ipv4_packet(ANYWHERE, ANYWHERE, b"from nobody").ljust(len(packet), b"!")
+        for content_type in (20, 21, 22):
+            (record,) = client.sealer.seal_packets(DATA, [packet])
+            body = bytes(9) + forged
+            head = bytes((content_type,)) + record[1:11] + len(body).to_bytes(2, "big")
+            self.send_datagrams(client.path, [record + head + body + head + body])
+            self.assertEqual(self.packets_to_kernel(), [packet])
+
+    def test_a_congested_cstp_keeps_nothing_from_dtls(self) -> None:
+        for encoding in ("", "lzs"):
+            with self.subTest(encoding=encoding):
+                client = InnerClient(7, self.engine)
+                client.stream = MemoryCSTPStream(capacity=1)
+                client.attach()
+                self.send_from_kernel([client.packet_from()] * 3)
+                client.open_dtls(encoding=encoding)
+                self.assertEqual(len(self.datagrams_to(client.path)), 2)
+                for _ in range(5):
+                    self.send_from_kernel([client.packet_from()])
+                    self.pass_time(1)
+                self.assertEqual(len(self.datagrams_to(client.path)), 5)
 
     def test_control_on_cstp_does_not_quiet_dtls(self) -> None:
         client = self.client(dtls=True)

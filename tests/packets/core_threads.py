@@ -66,7 +66,12 @@ class Peer:
     """The other end of a stream that the core keeps."""
 
     def __init__(
-        self, core: Core, tunnel: int, *, unread: Callable[[Direction], bytes] | None = None
+        self,
+        core: Core,
+        tunnel: int,
+        *,
+        unread: Callable[[Direction], bytes] | None = None,
+        write_sequence: int = 0,
     ):
         ours, self.socket = socket.socketpair()
         ours.setblocking(False)
@@ -75,7 +80,7 @@ class Peer:
         self.coming, self.going = Direction(write), Direction(read)
         first = unread(self.going) if unread is not None else b""
         self.number = core.set_tls(
-            tunnel, ours.detach(), True, CIPHER, 0, 0, write, read, b"", first
+            tunnel, ours.detach(), True, CIPHER, write_sequence, 0, write, read, b"", first
         )
 
     def take_back(self, core: Core, tunnel: int) -> bytes:

@@ -131,6 +131,18 @@ class ListenTests(ConfigurationCase):
         self.change("#interfaces = []", 'interfaces = ["::", "eth0"]')
         assert 'dtls.interfaces[1]: must be an IP address, not "eth0"' in self.only_problem()
 
+    def test_udp_has_no_more_addresses_than_an_engine_reads(self) -> None:
+        line = self.change(self.LISTEN, self.listen_at(65))
+        found = self.only_problem()
+        assert found.startswith(f"gateway.toml:{line}: gateway.listen: UDP would be received at 65")
+        self.change(self.listen_at(65), self.listen_at(64))
+        assert self.problems() == []
+
+    @staticmethod
+    def listen_at(count: int) -> str:
+        endpoints = [f'"tcp:4443:interface=127.0.1.{number}"' for number in range(count)]
+        return f"listen = [{', '.join(endpoints)}]"
+
 
 class ControlTests(ConfigurationCase):
     def test_socket_has_to_fit_into_an_address(self) -> None:

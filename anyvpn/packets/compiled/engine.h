@@ -378,6 +378,8 @@ void tunnel_forward(turn *turn, tunnel *tunnel, segments *segments);
 /* What is judged already, or our own. */
 void tunnel_send(turn *turn, tunnel *tunnel, segments *segments);
 void tunnel_send_waiting(turn *turn, tunnel *tunnel);
+/* Whether what waits is for a channel of the reactor's, and which that is. Under the tunnel's lock. */
+bool tunnel_needs_reactor(const tunnel *tunnel, bool *by_dtls);
 void tunnel_send_control(turn *turn, tunnel *tunnel, enum channel_name name, uint8_t kind,
                          const uint8_t *payload, size_t size);
 bool tunnel_wait(tunnel *tunnel, const uint8_t *packet, size_t size, bool first);

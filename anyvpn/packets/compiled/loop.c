@@ -38,6 +38,8 @@ enum { ANCILLARY_BYTES = 128 };
 enum { FRAMES_PER_WAKE = 16, BYTES_PER_WAKE = 512 << 10 };
 enum { DATAGRAMS_ALONE = 4096 }; /* the same as in datagrams.py */
 enum { DATAGRAMS_PER_CALL = 32, CALLS_PER_WAKE = 4, EVENTS_PER_WAKE = 32 };
+/* No multiple of a page: else the beginnings of all slots would share a few lines of cache. */
+enum { SLOT_BYTES = LONGEST_FRAME + 1600 };
 
 /* Ours: while clients send much, packet by packet, a thread lets that gather for a moment and merges
  * more of it. At a low rate it never waits, nor when most goes to clients, which comes in
@@ -58,7 +60,7 @@ typedef struct {
     double rate;                      /* of frames and datagrams in a second, lately */
     double surplus;                   /* of bytes from clients over those from the device, lately */
     uint8_t frame[LONGEST_FRAME];
-    uint8_t *datagrams; /* DATAGRAMS_PER_CALL of LONGEST_FRAME bytes */
+    uint8_t *datagrams; /* DATAGRAMS_PER_CALL of SLOT_BYTES */
     uint8_t stream[2 * STREAM_ROOM];
 } worker;
 
@@ -374,11 +376,10 @@ static bool read_name(const struct sockaddr_storage *name, peer_path *path) {
 
 /* One call's worth of datagrams; gives how many messages there were, 0 when none wait. */
 static int receive_some(worker *worker, unsigned index) {
-    static const size_t room = LONGEST_FRAME;
     struct mmsghdr headers[DATAGRAMS_PER_CALL];
     message messages[DATAGRAMS_PER_CALL];
     for (int at = 0; at < DATAGRAMS_PER_CALL; at++) {
-        messages[at].part = (struct iovec){worker->datagrams + (size_t)at * room, room};
+        messages[at].part = (struct iovec){worker->datagrams + (size_t)at * SLOT_BYTES, LONGEST_FRAME};
         headers[at].msg_hdr = (struct msghdr){
             .msg_name = &messages[at].name,
             .msg_namelen = sizeof messages[at].name,
@@ -404,7 +405,8 @@ static int receive_some(worker *worker, unsigned index) {
         worker->from_clients += size;
         read_ancillary(&headers[at].msg_hdr, &path, &segment);
         if (size && read_name(&messages[at].name, &path))
-            peers_receive(worker->turn, &path, worker->datagrams + (size_t)at * room, size, segment);
+            peers_receive(worker->turn, &path, worker->datagrams + (size_t)at * SLOT_BYTES, size,
+                          segment);
     }
     turn_flush(worker->turn); /* the room is used again */
     return received;
@@ -496,7 +498,7 @@ static bool prepare(worker *worker, loop *loop, int device) {
     worker->epoll = epoll_create1(EPOLL_CLOEXEC);
     worker->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     worker->turn = turn_new(loop->engine, &descriptors, worker);
-    worker->datagrams = malloc((size_t)DATAGRAMS_PER_CALL * LONGEST_FRAME);
+    worker->datagrams = malloc((size_t)DATAGRAMS_PER_CALL * SLOT_BYTES);
     return worker->device >= 0 && worker->epoll >= 0 && worker->wake >= 0 && worker->turn != NULL &&
            worker->datagrams != NULL && watch(worker->epoll, worker->wake, WAKE, 0) == 0 &&
            watch(worker->epoll, worker->device, DEVICE, 0) == 0;
@@ -578,6 +580,8 @@ turn *loop_turn(loop *loop) {
 
 int loop_add_socket(loop *loop, unsigned number, unsigned index, int descriptor) {
     worker *worker = &loop->workers[number];
+    if (worker->sockets[index] >= 0)
+        return EBUSY;
     loop->engine->single_datagrams[index] = false;
     worker->sockets[index] = descriptor;
     int error = watch(worker->epoll, descriptor, SOCKET, index);

@@ -452,7 +452,8 @@ static PyObject *core_set_tls_keys(core *self, PyObject *arguments) {
         is_set = set_keys(stream, false, read_keys);
         stream->read_sequence = 0;
     }
-    if (stream != NULL && is_set && stream->waits_for_keys) {
+    bool goes_on = read_keys != Py_None || write_keys == Py_None; /* ours alone: the peer's come yet */
+    if (stream != NULL && is_set && stream->waits_for_keys && goes_on) {
         stream_go_on(turn, stream, NULL, 0);
         if (!stream->waits_for_keys && !stream->is_lost)
             loop_add_stream(turn, stream);
@@ -694,9 +695,7 @@ static PyObject *core_take_waiting(core *self, PyObject *arguments) {
     if (tunnel != NULL) {
         pthread_mutex_lock(&tunnel->lock);
         tunnel->asked_reactor = false;
-        const channel *dtls = tunnel->dtls;
-        by_dtls = dtls != NULL && dtls->is_foreign && !(tunnel->is_quiet && tunnel->has_cstp);
-        if (by_dtls || (tunnel->has_cstp && (dtls == NULL || dtls->is_spent || tunnel->is_quiet))) {
+        if (tunnel_needs_reactor(tunnel, &by_dtls)) {
             for (; limit > 0 && tunnel->waiting != NULL; limit--) {
                 *last = tunnel->waiting;
                 tunnel->waiting = (*last)->next;

@@ -277,6 +277,8 @@ static void other_datagram(turn *turn, const peer_path *path, uint8_t *datagram,
             records_hold_whole(&channel->records, record, length)) {
             open_records(turn, channel, record, length, length);
         } else if (channel != NULL || !is_data || !is_claimed(turn, path, record, length)) {
+            if (record != datagram + kept)
+                turn_flush(turn); /* packets in hand stand where this one goes */
             memmove(datagram + kept, record, length);
             kept += length;
         }

@@ -60,13 +60,22 @@ void tunnel_free(tunnel *tunnel) {
 
 /* --- to its client -------------------------------------------------------------------------- */
 
-static enum way way_of(const tunnel *tunnel) {
+static bool goes_by_dtls(const tunnel *tunnel) {
     const channel *dtls = tunnel->dtls;
-    if (dtls != NULL && !dtls->is_spent && !(tunnel->is_quiet && tunnel->has_cstp))
-        return dtls->is_foreign ? WAY_REACTOR : WAY_DTLS;
+    return dtls != NULL && !dtls->is_spent && !(tunnel->is_quiet && tunnel->has_cstp);
+}
+
+static enum way way_of(const tunnel *tunnel) {
+    if (goes_by_dtls(tunnel))
+        return tunnel->dtls->is_foreign ? WAY_REACTOR : WAY_DTLS;
     if (tunnel->tls != NULL)
         return tunnel->tls->is_lost || tunnel->tls->is_congested ? WAY_WAIT : WAY_TLS;
     return tunnel->has_cstp ? WAY_REACTOR : WAY_WAIT;
+}
+
+bool tunnel_needs_reactor(const tunnel *tunnel, bool *by_dtls) {
+    *by_dtls = goes_by_dtls(tunnel);
+    return way_of(tunnel) == WAY_REACTOR;
 }
 
 static packet_node *new_node(size_t size) {
@@ -102,8 +111,13 @@ bool tunnel_wait(tunnel *tunnel, const uint8_t *packet, size_t size, bool first)
     return true;
 }
 
+/* Whether the reactor has said that its stream takes nothing, and that is the way. */
+static bool is_stuck(const tunnel *tunnel) {
+    return tunnel->is_congested && !goes_by_dtls(tunnel);
+}
+
 static void ask_reactor(turn *turn, tunnel *tunnel) {
-    if (tunnel->asked_reactor || tunnel->is_congested || !tunnel->waiting_count)
+    if (tunnel->asked_reactor || is_stuck(tunnel) || !tunnel->waiting_count)
         return;
     tunnel->asked_reactor =
         events_tell(&turn->engine->events, EVENT_WAITING, tunnel, CSTP, 0, NULL, NULL, 0);
@@ -175,7 +189,7 @@ void tunnel_send_waiting(turn *turn, tunnel *tunnel) {
 
 /* The next segment into the queue, where there is room. */
 static void let_wait(turn *turn, tunnel *tunnel, enum way way, segments *segments, size_t size) {
-    bool is_taken = way == WAY_REACTOR && !tunnel->is_congested;
+    bool is_taken = way == WAY_REACTOR && !is_stuck(tunnel);
     size_t most = is_taken ? MOST_WAITING_FOR_REACTOR : MOST_WAITING;
     packet_node *node = tunnel->waiting_count < most ? new_node(size) : NULL;
     segments_write(segments, node == NULL ? turn->scratch : node->bytes);
@@ -266,6 +280,8 @@ void tunnel_send_control(turn *turn, tunnel *tunnel, enum channel_name name, uin
     }
     if (at != NULL && kind == DPD_REQUEST)
         probed(turn, tunnel, name);
+    if (tunnel->waiting_count)
+        send_waiting(turn, tunnel); /* sending at once may have made room, which nobody else sees */
     pthread_mutex_unlock(&tunnel->lock);
 }
 

@@ -30,6 +30,17 @@ static void send_bursts(turn *turn, burst *bursts, unsigned burst_count) {
     ((scene *)turn->host)->bursts += burst_count;
 }
 
+/* What reaches the device is still what was judged. */
+static void judge(const piece *piece) {
+    size_t size = 0;
+    const uint8_t *source = packet_source(piece->packet, piece->size, &size);
+    const tunnel *tunnel = piece->tunnel;
+    for (size_t at = 0; source != NULL && at < tunnel->own_count; at++)
+        if (network_holds(&tunnel->own[at], source, size))
+            return;
+    abort();
+}
+
 static void write_items(turn *turn, merging *merging) {
     for (int number = 0; number < merging->item_count; number++) {
         const item *item = &merging->items[number];
@@ -37,8 +48,10 @@ static void write_items(turn *turn, merging *merging) {
         size_t header = turn->engine->device_header, skipped = 0, pieces = 0;
         if (header)
             skipped = merging_headers(merging, item, frame_header, header, headers);
-        for (int at = item->first; at >= 0; at = merging->pieces[at].next, pieces++)
+        for (int at = item->first; at >= 0; at = merging->pieces[at].next, pieces++) {
             look(merging->pieces[at].packet + skipped, merging->pieces[at].size - skipped);
+            judge(&merging->pieces[at]);
+        }
         if (pieces != (size_t)item->pieces)
             abort();
         look(headers, skipped);
