@@ -119,6 +119,9 @@ class _Negotiation(TwistedProtocol):
 
     def connectionMade(self) -> None:
         """The proxy is there."""
+        if self._over:  # its time was over before
+            self._abort()
+            return
         self._write(self._exchange.start())
 
     def dataReceived(self, data: bytes) -> None:
@@ -145,6 +148,7 @@ class _Negotiation(TwistedProtocol):
         """Whoever waited for it does so no longer; a connection that is the stream's stays."""
         if not self._over:
             self._abort()
+        self.done.addErrback(lambda _: None)  # nobody waits for it when there is no connection
 
     def _write(self, data: bytes) -> None:
         if data and self.transport is not None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 from base64 import b64decode
 from typing import Any, cast
 
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IReactorTCP
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
@@ -146,6 +150,31 @@ class HTTPTests(ProxyCase):
 
     async def test_a_silent_proxy_is_left(self) -> None:
         assert await self.refusal(time_s=0.1) == "no answer within 0.1 s"
+
+    async def test_a_proxy_that_is_there_too_late_is_left(self) -> None:
+        connect = HostnameEndpoint.connect
+        later = lambda *about: deferLater(cast(Any, reactor), 0.1, connect, *about)  # noqa: E731
+        self.patch(HostnameEndpoint, "connect", later)
+        assert await self.refusal(time_s=0.05) == "no answer within 0.05 s"
+        assert self.proxy.heard == b""
+
+    async def test_a_way_to_the_proxy_that_takes_too_long_is_told_once(self) -> None:
+        self.patch(
+            HostnameEndpoint,
+            "connect",
+            lambda *_: deferLater(cast(Any, reactor), 0.1, fail, ConnectError()),
+        )
+        dialing = connect_outer(
+            cast(Any, reactor),
+            cast(Any, Stream()),
+            "a",
+            443,
+            proxy=ProxySettings("http", "127.0.0.1", 1),
+            time_s=0.05,
+        )
+        await self.assertFailure(Deferred.fromCoroutine(dialing), GatewayUnreachable)
+        gc.collect()
+        assert self.flushLoggedErrors() == []
 
     async def test_nobody_listens(self) -> None:
         stream = Stream()
