@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 from twisted.trial.unittest import TestCase
+
+# How long an example takes says more of the machine than of the code
+settings.register_profile("anyvpn", deadline=None)
+settings.load_profile("anyvpn")
 
 
 @pytest.fixture(autouse=True)

@@ -129,7 +129,7 @@ class LeaseTests(unittest.TestCase):
                 lend(allocator)
         assert lent_ipv4(allocator) == "10.9.0.2"
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(
         st.lists(
             st.tuples(

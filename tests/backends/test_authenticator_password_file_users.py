@@ -133,7 +133,7 @@ class ReadTests(unittest.TestCase):
         path.mkdir()
         assert "cannot be read" in problems_of(path)[0]
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.text(st.characters(codec="utf-8"), max_size=200))
     def test_no_text_raises_anything_else(self, text: str) -> None:
         path = new_file(text or "\n")
@@ -143,7 +143,7 @@ class ReadTests(unittest.TestCase):
             return
         assert not users
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(st.integers(0, len(HASH) - 1))
     def test_hash_cut_off_anywhere_matches_nothing(self, length: int) -> None:
         path = new_file(f"alice:{HASH[:length]}\n")
@@ -166,7 +166,7 @@ class NameTests(unittest.TestCase):
 
 
 class WriteTests(unittest.TestCase):
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(st.dictionaries(NAMES, st.lists(NAMES, max_size=3), max_size=5))
     def test_what_was_written_is_read(self, groups: dict[str, list[str]]) -> None:
         path = new_file()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from anyvpn.backends.authorizer_static_cisco import read_av_pairs
@@ -103,7 +103,6 @@ class LineTests:
         assert words in str(caught.value)
         assert f'"{line}":' in str(caught.value)
 
-    @settings(deadline=None)
     @given(st.text())
     def test_anything_is_understood_or_refused(self, text: str) -> None:
         for each in (

@@ -178,12 +178,12 @@ class RefusalTests(unittest.TestCase):
         with pytest.raises(ConfigurationError, match="cannot be read"):
             build(Settings(self.file.parent, self.file.name), None)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(st.integers(0, len(CAPTURED.read_bytes().rstrip()) - 1))
     def test_captured_profile_cut_off_anywhere_is_refused(self, length: int) -> None:
         self.refusal(CAPTURED.read_bytes()[:length])
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(st.binary(max_size=200))
     def test_no_bytes_raise_anything_else(self, content: bytes) -> None:
         self.refusal(content)

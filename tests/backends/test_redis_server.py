@@ -21,6 +21,7 @@ from anyvpn.testing.outcomes import error_of
 
 HOST = "127.0.0.1"
 NO_REPLY = "answers what is no Redis reply"
+LOOKS = 500
 PING = b"*1\r\n$4\r\nPING\r\n"
 
 
@@ -66,9 +67,15 @@ class ServerCase(TestCase):
         error = await error_of(server.ask("PING"), BackendFailed)
         return str(error).removeprefix(f"{server} ")
 
+    async def are_connected(self, count: int) -> None:
+        for _ in range(LOOKS):
+            if len(self.server.peers) == count:
+                return
+            await deferLater(reactor, 0.01)  # type: ignore[arg-type]  # trial's
+        raise AssertionError(f"{len(self.server.peers)} are connected, and not {count}")
+
     async def nobody_is_connected(self) -> None:
-        await deferLater(reactor, 0.05)  # type: ignore[arg-type]  # trial's
-        assert self.server.peers == []
+        await self.are_connected(0)
 
 
 class RepliesTests(ServerCase):
@@ -128,10 +135,9 @@ class RepliesTests(ServerCase):
 
 class QuestionsTests(ServerCase):
     async def test_whoever_does_not_wait_any_more_leaves_nothing_behind(self) -> None:
-        server = self.serve(b"")
+        server = self.serve(b"", time_s=5.0)
         asking = Deferred.fromCoroutine(server.ask("PING"))
-        await deferLater(reactor, 0.05)  # type: ignore[arg-type]  # trial's
-        assert len(self.server.peers) == 1
+        await self.are_connected(1)
         asking.cancel()
         await self.nobody_is_connected()
         assert asking.called

@@ -269,7 +269,7 @@ RECORDS: st.SearchStrategy[SessionRecord] = st.builds(
 
 
 class RecordTests(unittest.TestCase):
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(RECORDS)
     def test_every_record_comes_back(self, record: SessionRecord) -> None:
         assert from_row(1, to_text(record)) == record

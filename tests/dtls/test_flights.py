@@ -110,7 +110,7 @@ class DisturbedHandshakeTests:
             st.lists(st.floats(0.01, 0.8), max_size=3).map(tuple), min_size=1, max_size=9
         ).filter(lambda faults: faults.count(()) <= 4),  # a client has five tries
     )
-    @settings(max_examples=120, deadline=None)
+    @settings(max_examples=120)
     def test_loss_delay_reordering_and_doubles_do_not_keep_it_from_completing(
         self, kind: str, faults: list[tuple[float, ...]]
     ) -> None:
@@ -127,7 +127,7 @@ class DisturbedHandshakeTests:
             assert len(protected) == len(set(protected))
 
     @given(kinds, st.integers(1, 40))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_messages_in_fragments_are_put_together(self, kind: str, size: int) -> None:
         client, server = make_pair(kind)
         fragments = [

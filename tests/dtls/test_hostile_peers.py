@@ -139,7 +139,7 @@ class HostileDatagramTests:
                 assert side.keys is None or size > len(datagram) - 40
 
     @given(kinds, st.integers(0, 3), st.data())
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     def test_flights_with_changed_bytes_fail_cleanly_or_are_ignored(
         self, kind: str, index: int, data: st.DataObject
     ) -> None:
@@ -153,7 +153,7 @@ class HostileDatagramTests:
         feed(side, [bytes(changed), datagram, bytes(changed)])
 
     @given(kinds, st.sampled_from(("client", "server")), st.data())
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     def test_any_mix_of_true_and_false_datagrams_fails_cleanly_or_is_ignored(
         self, kind: str, receiver: str, data: st.DataObject
     ) -> None:

@@ -54,7 +54,7 @@ class SealedRecordTests:
         assert opened == [b"\x07" + packet for packet in packets]
 
     @given(st.binary(max_size=3000), st.sampled_from(ALL_OFFERS))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_any_payload_makes_the_round_trip(self, payload: bytes, offer: tuple[str, str]) -> None:
         sealer, opener = sealer_and_opener(offer)
         assert opener.open(memoryview(sealer.seal(payload))) == payload
@@ -127,7 +127,7 @@ class HostileRecordTests:
         assert opener.open(record) == b"payload"
 
     @given(st.binary(max_size=200))
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     def test_garbage_opens_to_nothing(self, garbage: bytes) -> None:
         for offer in (GCM, CBC):
             ours, theirs = make_keys(offer)
@@ -183,7 +183,7 @@ class HostileRecordTests:
 
 class WindowTests:
     @given(st.permutations(range(40)), st.lists(st.integers(0, 39), max_size=40))
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     def test_each_reordered_record_opens_once(self, order: list[int], again: list[int]) -> None:
         sealer, opener = sealer_and_opener()
         records = sealer.seal_packets(0, [bytes([number]) for number in range(40)])
@@ -192,7 +192,7 @@ class WindowTests:
         assert opener.replayed == len(again)
 
     @given(st.lists(st.integers(0, 4 * WINDOW_RECORDS), max_size=60))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_it_agrees_with_a_window_written_out(self, numbers: list[int]) -> None:
         ours, theirs = make_keys(GCM)
         opener = RecordOpener(theirs)

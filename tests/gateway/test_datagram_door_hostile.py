@@ -208,7 +208,7 @@ class HostileDatagramTests:
         assert len(owner.established) == 1
 
     @given(st.lists(st.tuples(paths, st.binary(max_size=120)), max_size=6))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_noise_disturbs_neither_channel_nor_handshake(
         self, noise: list[tuple[PeerPath, bytes]]
     ) -> None:
@@ -224,7 +224,7 @@ class HostileDatagramTests:
         assert len(owner.closed) == 1
 
     @given(st.data())
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_changed_datagrams_of_a_handshake_never_harm_the_established_one(
         self, data: st.DataObject
     ) -> None:

@@ -193,7 +193,7 @@ _REQUESTS = st.lists(_PARTS | st.binary(max_size=12), max_size=14).map(b"".join)
 
 
 class FuzzTests(SynchronousTestCase):
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(data=_REQUESTS, cuts=st.lists(st.integers(0, 200), max_size=4), waits=st.booleans())
     def test_nothing_comes_of_any_bytes_but_answers_and_an_end(
         self, data: bytes, cuts: list[int], waits: bool

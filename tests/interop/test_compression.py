@@ -60,6 +60,8 @@ def carry(sender: Namespace, receiver: Namespace, address: str, content: bytes) 
             connection.settimeout(PATIENCE_S)
             connection.connect((address, PORT))
             connection.sendall(content)
+            connection.shutdown(socket.SHUT_WR)
+            connection.recv(1)  # nothing: it is not closed until all of it has arrived
 
     with receiver.socket(family, socket.SOCK_STREAM) as listener:
         listener.settimeout(PATIENCE_S)

@@ -26,7 +26,7 @@ from tests.interop.test_client_without_root import (  # noqa: F401 - fixtures
 
 DOCS = Path(__file__).parents[2] / "docs" / "tutorials"
 LONGEST_EXAMPLE_LINES = 30
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 RESOLVER = """
 import socket, sys

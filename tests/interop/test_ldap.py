@@ -14,6 +14,7 @@ import trustme
 
 from anyvpn.testing.programs import Program
 from anyvpn.testing.slapd import PEOPLE, SERVICE, SERVICE_PASSWORD, Slapd, group, person
+from anyvpn.testing.tunnel_client import answered
 from tests.interop.gateway import NAME, PASSWORD, PORT, REPOSITORY
 from tests.interop.network import GATEWAY_ADDRESS, Network
 from tests.interop.site import Site
@@ -23,6 +24,7 @@ SLOW_PORT = 1389
 DELAY_S = 0.2
 LOGINS = 200
 THREADS = 40
+PINGS = 60
 
 # Hands everything on, answers later than they come
 SLOW_PROXY = f"""
@@ -245,7 +247,9 @@ class SlowDirectoryTests:
         ping = site.started(
             Program(
                 "ping",
-                tunnel.namespace.command(["ping", "-i", "0.1", "-c", "60", "-W", "1", inside]),
+                tunnel.namespace.command(
+                    ["ping", "-i", "0.1", "-c", str(PINGS), "-w", "12", inside]
+                ),
             )
         )
         driver = site.started(
@@ -261,6 +265,5 @@ class SlowDirectoryTests:
         at_least_s = LOGINS / THREADS * 3 * DELAY_S
         assert at_least_s <= float(said[1]) < 60, said[0]
         rtt = ping.wait_for(r"rtt min/avg/max/mdev = \S+?/(\S+?)/", limit_s=30)
-        lost = re.search(r"(\d+)% packet loss", ping.output())
-        assert lost is not None and lost[1] == "0", ping.output()
+        assert answered(ping.output()) >= set(range(1, PINGS + 1)), ping.output()
         assert float(rtt[1]) < DELAY_S * 1000, "a tunnel's packets wait for the directory"

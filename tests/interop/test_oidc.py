@@ -214,7 +214,7 @@ class TroubleTests:
         client = site.client("", stdin=(), options=desktop.options("strange-ca"))
         assert client.wait_for_end() != 0
         site.gateway.program.wait_for("no use: .*certificate verify failed", since=since)
-        assert "The login has failed" in desktop.pages
+        wait_until(lambda: "The login has failed" in desktop.pages, "what the user reads")
 
     def test_a_redirect_uri_that_is_not_registered(
         self, site: Site, desktop: Desktop, provider: OIDCProvider

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -87,17 +88,23 @@ class RightsTests:
     def test_gateway_serves_without_rights_after_its_start(
         self, network: Network, tmp_path: Path
     ) -> None:
+        # Not below pytest's own: each session that begins on this machine closes that to others
+        directory = tempfile.TemporaryDirectory(prefix="nobody-")
+        Path(directory.name).chmod(0o755)
+        with directory:
+            self.serve_without_rights(network, Path(directory.name) / "gateway", tmp_path)
+
+    @staticmethod
+    def serve_without_rights(network: Network, directory: Path, clients: Path) -> None:
         gateway = Gateway(
             network.gateway,
-            tmp_path / "gateway",
+            directory,
             changes=BASE,
             twistd_options=("--uid", str(NOBODY), "--gid", str(NOBODY)),
         )
         for path in (gateway.directory, *gateway.directory.rglob("*")):
             os.chown(path, NOBODY, NOBODY)
-        for path in (tmp_path, *list(tmp_path.parents)[:3]):
-            path.chmod(path.stat().st_mode | 0o055)
-        site = Site(network, gateway, tmp_path)
+        site = Site(network, gateway, clients)
         gateway.start()
         try:
             status = Path(f"/proc/{gateway.program.pid}/status").read_text()

@@ -4,7 +4,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from anyvpn.model.group_policy import GroupPolicy
@@ -54,7 +54,6 @@ rules = st.one_of(
 
 
 class RuleTextTests:
-    @settings(deadline=None)
     @given(rules)
     def test_what_is_written_is_read(self, rule: FilterRule) -> None:
         assert FilterRule.read(str(rule)) == rule
@@ -130,7 +129,6 @@ class RuleTextTests:
         assert words in str(caught.value)
         assert f'"{text[:50]}' in str(caught.value)
 
-    @settings(deadline=None)
     @given(st.text())
     def test_anything_else_is_a_mistake(self, text: str) -> None:
         for each in (text, f"allow tcp {text}", f"deny {text}"):

@@ -87,7 +87,7 @@ class RuleTests(TestCase):
         one = core_rules((FilterRule(True, protocol=TCP),))
         self.assert_refused(one[:6] + bytes((33,)) + bytes(4 * 33) + one[7:])
 
-    @settings(deadline=None, max_examples=300)
+    @settings(max_examples=300)
     @given(st.integers(0, 2**32), st.integers(0, 10_000), st.integers(0, 255))
     def test_rules_that_are_damaged_do_no_harm(self, seed: int, at: int, value: int) -> None:
         rules = bytearray(core_rules(random_rules(random.Random(seed))))

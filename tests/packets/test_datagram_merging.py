@@ -208,7 +208,7 @@ class DatagramMergingTests(TestCase):
         for merge in ENGINES:
             self.assertEqual(split_super_packets(merge(packets), HEADER), packets)
 
-    @settings(deadline=None, max_examples=150)
+    @settings(max_examples=150)
     @given(
         st.sampled_from([4, 6]),
         st.lists(
@@ -249,7 +249,7 @@ class DatagramMergingTests(TestCase):
                     again = split_super_packets(each, header)
                     self.assertEqual(by_flow(again), by_flow(packets))
 
-    @settings(deadline=None, max_examples=150)
+    @settings(max_examples=150)
     @given(
         version=st.sampled_from((4, 6)),
         ident=st.sampled_from((5, 0xFFFD)),

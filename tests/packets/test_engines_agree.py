@@ -85,7 +85,7 @@ class SplitTests(TestCase):
         expected = [each for each in split_super_packets(frames, header) if is_routed(each)]
         self.assertEqual(cut_by_core(frames, header), expected)
 
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(
         versions,
         payloads,
@@ -106,7 +106,7 @@ class SplitTests(TestCase):
     ) -> None:
         self.assert_cut_alike([super_packet(version, payload, gso, options=some, **fields)])
 
-    @settings(deadline=None, max_examples=300)
+    @settings(max_examples=300)
     @given(
         st.tuples(
             st.sampled_from([0, 1, 2, 3]),
@@ -141,7 +141,7 @@ class SplitTests(TestCase):
 
 
 class MergeTests(TestCase):
-    @settings(deadline=None, max_examples=80)
+    @settings(max_examples=80)
     @given(
         versions,
         st.lists(
@@ -204,7 +204,7 @@ class RecordTests(TestCase):
             records = [each for _, _, datagrams in core.sent() for each in datagrams]
             self.assertEqual(opener.open_records(records), [b"\0" + each for each in packets])
 
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(st.lists(st.integers(0, 2600), max_size=60), st.integers(0, 3))
     def test_the_windows_take_and_refuse_the_same_records(
         self, numbers: list[int], scale: int
@@ -236,7 +236,7 @@ class RecordTests(TestCase):
 
 
 class PathTests(TestCase):
-    @settings(deadline=None, max_examples=40)
+    @settings(max_examples=40)
     @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 40)), max_size=40))
     def test_only_what_is_new_moves_a_channel(self, comings: list[tuple[int, int]]) -> None:
         keys, mirrored = random_keys(SUITES[0])
@@ -258,7 +258,7 @@ class PathTests(TestCase):
 
 
 class RouteTests(TestCase):
-    @settings(deadline=None, max_examples=80)
+    @settings(max_examples=80)
     @given(
         st.lists(st.tuples(st.integers(0, 255), st.integers(0, 32)), max_size=8),
         st.lists(st.integers(0, 255), max_size=20),

@@ -44,7 +44,6 @@ def answer(port: int = 4000) -> bytes:
 
 @pytest.mark.parametrize("kind", [PacketFilter, CoreFilter])
 class FilterTests:
-    @settings(deadline=None)
     @given(st.integers(0, 2**32), st.lists(st.integers(1, 200), max_size=8))
     def test_any_batches_are_judged_as_packet_by_packet(
         self, kind: type[Filter], seed: int, sizes: list[int]
@@ -66,7 +65,6 @@ class FilterTests:
             ]
             assert judge.passing(packets, now_s, from_client=from_client) == expected
 
-    @settings(deadline=None)
     @given(st.binary(max_size=100), st.booleans())
     def test_any_bytes_are_judged_as_the_rules_say(
         self, kind: type[Filter], noise: bytes, from_client: bool
@@ -79,7 +77,7 @@ class FilterTests:
             assert passes(judge, packet, 0.0, from_client=from_client) is expected
 
     @given(st.data())
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     def test_damaged_packets_are_judged_as_the_rules_say(
         self, kind: type[Filter], data: st.DataObject
     ) -> None:
@@ -95,7 +93,6 @@ class FilterTests:
                 expected = reference.passes(each, 0.0, from_client=from_client)
                 assert passes(judge, each, 0.0, from_client=from_client) is expected
 
-    @settings(deadline=None)
     @given(st.lists(st.tuples(st.floats(0, 300), st.sampled_from("qao")), max_size=30))
     @example([(0, "q"), (230, "o"), (100, "a")])
     def test_a_flow_is_remembered_for_its_time_and_at_most_twice_that(

@@ -127,7 +127,7 @@ def expected_segments(
 class SplitTests(TestCase):
     """From the device."""
 
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=80)
     @given(
         version=st.sampled_from((4, 6)),
         payload=st.binary(min_size=1, max_size=400),
@@ -176,7 +176,7 @@ class SplitTests(TestCase):
                   split_super_packets([udp_super_packet(4, payload, 99)], HEADER)]  # fmt: skip
         self.assertEqual(idents, [7, 8, 9])
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(version=st.sampled_from((4, 6)), payload=st.binary(max_size=1400))
     def test_the_checksum_of_a_single_packet_is_completed(
         self, version: int, payload: bytes
@@ -187,7 +187,7 @@ class SplitTests(TestCase):
         self.assertEqual(naive_sum(pseudo_header(packet) + transport(packet)), 0xFFFF)
         self.assertEqual(transport(packet)[20:], transport(tcp_packet(version, payload))[20:])
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(
         version=st.sampled_from((4, 6)),
         sizes=st.lists(st.sampled_from((0, 1, 7, 300, 300, 300, 301, 1400)), max_size=12),
@@ -245,7 +245,7 @@ class SplitTests(TestCase):
 class HostileFrameTests(TestCase):
     """Headers that lie."""
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(
         version=st.sampled_from((4, 6)),
         header=st.tuples(
@@ -312,7 +312,7 @@ class MergeTests(TestCase):
     def assert_untouched(self, packets: list[bytes]) -> None:
         self.assertEqual(merge_segments(packets, HEADER), [bytes(10) + each for each in packets])
 
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=80)
     @given(
         version=st.sampled_from((4, 6)),
         payload=st.binary(min_size=2, max_size=900),
@@ -418,7 +418,7 @@ class MergeTests(TestCase):
         merged = merge_segments(packets, HEADER)
         self.assertEqual(merged[1:], [bytes(10) + packets[2]])
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(
         version=st.sampled_from((4, 6)),
         sequence=st.sampled_from((1000, 0xFFFFFFFF - 250, 0xFFFFFFFF - 399)),
@@ -524,7 +524,7 @@ class MergeTests(TestCase):
 class InterleavedFlowTests(TestCase):
     """Each packet keeps its place within its flow."""
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(picks=st.lists(st.tuples(st.integers(0, 2), st.sampled_from("dddddafrh"))))
     def test_the_order_within_a_flow_is_kept(self, picks: list[tuple[int, str]]) -> None:
         next_sequence, next_ident = [0, 0, 0], [0, 0, 0]
@@ -606,7 +606,7 @@ class InterleavedFlowTests(TestCase):
 class ChecksumTests(TestCase):
     """The sums against the definition."""
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(data=st.binary(max_size=200), times=st.integers(0, 30))
     def test_the_sum_is_the_words_sum(self, data: bytes, times: int) -> None:
         data *= times
@@ -616,7 +616,7 @@ class ChecksumTests(TestCase):
         data = bytes(range(256)) * 255 + bytes(range(200))
         self.assertEqual(word_sum(data), naive_sum(data) % 65535)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(
         data=st.binary(min_size=1, max_size=900),
         segment_bytes=st.integers(1, 300),

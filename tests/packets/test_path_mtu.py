@@ -98,7 +98,7 @@ class IPv4AnswerTests(TestCase):
 class FragmentTests(TestCase):
     """Without DF, IPv4 is cut."""
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(
         size=st.integers(1, 6000),
         mtu_bytes=st.integers(68, 1500),
@@ -186,7 +186,7 @@ class IPv6AnswerTests(TestCase):
 class HostilePacketTests(TestCase):
     """Whatever a client sends, there is an outcome."""
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(
         start=st.sampled_from((b"", b"\x45", b"\x4f", b"\x40", b"\x60", b"\x00")),
         rest=st.binary(max_size=120),

@@ -47,7 +47,7 @@ class RoutesTests(unittest.TestCase):
         self.assertEqual(routes.find(bytes((10, 5, 0, 1))), "new")
 
     @given(st.lists(ipv4_networks, max_size=12, unique=True), st.integers(0, 2**32 - 1))
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     def test_the_longest_prefix_wins(self, networks: list[IPv4Network], number: int) -> None:
         routes: Routes[str] = Routes()
         for network in networks:
@@ -59,7 +59,7 @@ class RoutesTests(unittest.TestCase):
             self.assertEqual(found, None if longest is None else str(longest))
 
     @given(st.lists(st.binary(max_size=60), max_size=20))
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     def test_any_bytes_are_grouped_and_none_is_lost(self, packets: list[bytes]) -> None:
         routes: Routes[str] = Routes()
         routes.add("all", [], [IPv4Network("0.0.0.0/1"), IPv6Network("8000::/1")])
@@ -96,7 +96,7 @@ class SourcesTests(unittest.TestCase):
                 self.assertEqual(source_in(packet[:size]), b"")
 
     @given(st.lists(st.binary(max_size=44), max_size=5))
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     def test_the_quick_look_never_says_yes_to_what_the_full_one_refuses(
         self, packets: list[bytes]
     ) -> None:

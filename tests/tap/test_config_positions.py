@@ -76,7 +76,7 @@ VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3), max_le
 
 
 class EveryPositionTests(unittest.TestCase):
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(st.dictionaries(NAMES, st.dictionaries(NAMES, VALUES, max_size=4), max_size=4))
     @example({"]": {'"': ["#", "'", ["[[", "}"]]}})
     def test_each_key_of_a_document_has_its_own_line(
@@ -94,7 +94,7 @@ class EveryPositionTests(unittest.TestCase):
         positions = find_positions(document)
         assert {path: positions.line(path) for path in expected} == expected
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(st.text(alphabet="[]{}\"'=.,# \na1\\", max_size=60))
     def test_nothing_makes_it_fail_or_go_on_for_ever(self, document: str) -> None:
         assert find_positions(document).line(("a",)) >= 1

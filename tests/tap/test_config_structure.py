@@ -179,7 +179,7 @@ ANYTHING: Any = st.recursive(
 
 
 class AnyContentTests(unittest.TestCase):
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(
         st.dictionaries(
             st.sampled_from([each.name for each in attrs.fields(Sample)]), ANYTHING, max_size=5

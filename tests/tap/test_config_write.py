@@ -69,7 +69,7 @@ class ExplanationTests(ConfigurationCase):
 
 
 class ValueTests(unittest.TestCase):
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(
         st.recursive(
             st.booleans()
@@ -83,7 +83,7 @@ class ValueTests(unittest.TestCase):
     def test_values_are_read_back_as_they_were(self, value: Any) -> None:
         assert tomllib.loads(f"v = {write_value(value)}")["v"] == value
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(st.text(st.characters(codec="utf-8"), min_size=1))
     def test_names_are_read_back_as_they_were(self, name: str) -> None:
         text = write_configuration({"authenticators": {name: {"backend": "password_file"}}})
