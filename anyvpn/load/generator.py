@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -98,12 +98,17 @@ class LoadGenerator:
         self._ticking.clock = reactor
 
     async def open_all(self) -> None:
-        """Log in until all sessions were tried; cancelling stops it."""
+        """Log in until all sessions were tried. Raises: CancelledError: somebody stopped it."""
         began_at_s = self._next_login_at_s = self._reactor.seconds()
         self._ticking.start(TICK_S, now=False)
         count = min(self._load.logins_at_once, self._load.sessions)
         work = [Deferred.fromCoroutine(self._log_in_in_turn(began_at_s)) for _ in range(count)]
-        await gatherResults(work, consumeErrors=True)
+        try:
+            await gatherResults(work, consumeErrors=True)
+        except FirstError as error:
+            if isinstance(error.subFailure.value, CancelledError):
+                raise CancelledError from None
+            raise
 
     async def finish_pings(self) -> None:
         """Send no more of them, and wait for what is on its way."""

@@ -77,6 +77,16 @@ class LoadTests:
         assert report_of(program)["connected"] == 2
         site.gateway.wait_for_event("session_ended", user="alice", since=since)
 
+    def test_an_interruption_of_the_logins_does_so_too(self, site: Site) -> None:
+        since = site.gateway.program.position
+        program = begun(site, "--sessions", "2", "--rate", "0.01")
+        program.wait_for("^1 of 2 connected")
+        assert program.stop(signal.SIGINT) == 1
+        assert program.find("Saying goodbye")
+        assert not program.find("Traceback")
+        assert report_of(program)["connected"] == 1
+        site.gateway.wait_for_event("session_ended", user="alice", since=since)
+
     def test_sessions_that_the_gateway_takes_away_are_lost(self, site: Site) -> None:
         program = begun(site, "--sessions", "2")
         program.wait_for("Opened: 2 of 2 connected")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Interface
 from types import SimpleNamespace
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -152,6 +152,14 @@ class LoginTests(GeneratorCase):
         self.clock.advance(1.0)
         self.opening[0][1].errback(ZeroDivisionError())
         self.failureResultOf(opening)
+
+    def test_an_interruption_is_seen_as_one(self) -> None:
+        opening = Deferred.fromCoroutine(self.generator(4, at_once=2).open_all())
+        self.clock.advance(1.0)
+        opening.cancel()
+        self.failureResultOf(opening, CancelledError)
+        self.assertEqual(len(self.opening), 2)
+        self.assertEqual(self.tally.failed.total(), 0)
 
     def test_every_user_has_a_number(self) -> None:
         user = self.worker().user
