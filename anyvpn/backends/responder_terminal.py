@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import sys
 import termios
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -27,6 +28,8 @@ _REPEATS = {"verify_password": "new_password", "verify_pin": "new_pin"}
 LONGEST_LINE_BYTES = 4096
 TRIES = 3
 _TERMINAL = "/dev/tty"
+_in_turn = DeferredLock()
+"""A process has one terminal: whoever asks there is answered before the next one asks."""
 
 
 @attrs.frozen
@@ -60,6 +63,10 @@ class TerminalResponder:
         """All fields of a form. Raises: LoginAborted: the user gives up."""
         if not isinstance(step, Form):
             return NO_ANSWERS
+        async with _in_turn:
+            return await self._fill_in(step)
+
+    async def _fill_in(self, step: Form) -> Answer:
         with _terminal() as (descriptor, output):
             text = "\n".join(
                 printable(each, lines=True) for each in (step.error, step.message) if each
@@ -133,6 +140,8 @@ class _LineReader:
 
     def doRead(self) -> None:
         """A byte at a time: what comes after the line is somebody else's."""
+        if not _is_readable(self._descriptor):
+            return  # another process has taken the line that woke us
         try:
             byte = os.read(self._descriptor, 1)
         except OSError:
@@ -159,6 +168,13 @@ class _LineReader:
     def _stop(self) -> None:
         with contextlib.suppress(OSError, KeyError, ValueError):  # it may never have been watched
             self._reactor.removeReader(self)
+
+
+def _is_readable(descriptor: int) -> bool:
+    """Whether a read would not wait; `select.select` knows no descriptors beyond 1023."""
+    now = select.poll()
+    now.register(descriptor, select.POLLIN)
+    return bool(now.poll(0))
 
 
 @contextlib.contextmanager
