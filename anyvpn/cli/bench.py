@@ -15,6 +15,7 @@ import click
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall, deferLater
 
+from anyvpn.backends.responder_terminal import TerminalResponder
 from anyvpn.cli.client_run import ENDED_WELL, FAILED, current_reactor, run_client
 from anyvpn.cli.connect_options import (
     Options,
@@ -43,6 +44,12 @@ _PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 OTHER_FILES = 64
 SECONDS_PER_LINE = 5
 """Where there is no terminal for a line that changes."""
+
+ANSWERING = (
+    *("certificate", "external_browser", "form_entry", "keyring", "password_command"),
+    *("password_file", "token_mode"),
+)
+"""Options with which a login may need nobody at the terminal."""
 
 SetUp = tuple[GatewayURL, ClientSettings, Callable[[], IResponder]]
 
@@ -183,12 +190,16 @@ def _set_up(target: str, options: Options) -> SetUp:
         file = options["config"]
         made = read_client_config(file, current_reactor())
         url, settings = made.url, made.settings
+        if options["sessions"] > 1 and made.responder.has(TerminalResponder):
+            raise ConfigurationError(f"{file}: the terminal cannot answer for several sessions")
 
         def new_responder() -> IResponder:
             return read_client_config(file, current_reactor()).responder
     else:
         url, settings = find_gateways(target, options)[0], read_settings(options)
         _read_password_once(options)
+        if options["sessions"] > 1:
+            _ask_once(options)
 
         def new_responder() -> IResponder:
             return make_responder(options, current_reactor(), lambda _: None)
@@ -203,6 +214,15 @@ def _read_password_once(options: Options) -> None:
         options["passwd_on_stdin"] = False
         password = sys.stdin.readline().rstrip("\r\n")
         options["form_entry"] = (*options["form_entry"], f"password={password}")
+
+
+def _ask_once(options: Options) -> None:
+    """One answer for all sessions: none of their logins asks at the terminal."""
+    if not options["non_inter"] and not any(options[each] for each in ANSWERING):
+        options["user"] = options["user"] or click.prompt("Username", err=True)
+        password = click.prompt("Password", hide_input=True, err=True)
+        options["form_entry"] = (f"password={password}",)
+    options["non_inter"] = True
 
 
 def _ping_address(text: str | None) -> IPv4Address | None:

@@ -23,6 +23,10 @@ class ResponderChain:
             *(each.capabilities for each in responders)
         )
 
+    def has(self, kind: type[IResponder]) -> bool:
+        """Whether one of that class is among them."""
+        return any(isinstance(each, kind) for each in self._responders)
+
     def login_begins(self) -> None:
         """A new login, for all of them."""
         for each in self._responders:

@@ -13,7 +13,7 @@ from anyvpn.client.responders import ResponderChain
 from anyvpn.client.settings import ClientSettings, DTLSOptions
 from anyvpn.client.trust import GatewayTrust, TrustSettings
 from anyvpn.errors import ConfigurationError
-from anyvpn.interfaces import IAdapterBackend, IResponder
+from anyvpn.interfaces import IAdapterBackend
 from anyvpn.tap.client_config_tables import CLIENT_SECTIONS, ClientTable, DTLSTable, TrustTable
 from anyvpn.tap.config import Draft, read_draft
 from anyvpn.tap.config_backends import make_backends
@@ -25,7 +25,7 @@ class ClientSetUp:
     """What a file says, made: all that a `VPNClient` takes."""
 
     url: GatewayURL
-    responder: IResponder
+    responder: ResponderChain
     adapters: IAdapterBackend
     settings: ClientSettings
 

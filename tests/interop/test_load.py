@@ -5,26 +5,33 @@ from __future__ import annotations
 import re
 import signal
 from json import loads
+from pathlib import Path
 from typing import Any
 
 from anyvpn.testing.programs import Program, wait_until
 from tests.interop.gateway import ANYVPN, NAME, PASSWORD, PORT, environment
 from tests.interop.network import GATEWAY_ADDRESS
 from tests.interop.site import Site
+from tests.interop.terminal import Terminal
 
 SESSIONS = 50
 
 
-def begun(site: Site, *options: str, password: str = PASSWORD) -> Program:
-    """The command, on a client's host."""
-    command = [
+def command(site: Site, *options: str) -> list[str]:
+    """How to begin it on a client's host."""
+    words = [
         *(*ANYVPN, "bench", f"https://{NAME}:{PORT}", "--cafile", str(site.gateway.ca_file)),
-        *("--resolve", f"{NAME}:{GATEWAY_ADDRESS}", "--user", "alice", "--passwd-on-stdin"),
-        *("--non-inter", "--no-profile", "--json", *options),
+        *("--resolve", f"{NAME}:{GATEWAY_ADDRESS}", "--no-profile", *options),
     ]
+    return site.network.host(1).namespace.command(words)
+
+
+def begun(site: Site, *options: str, password: str = PASSWORD) -> Program:
+    """The command, which nobody sits at."""
+    given = ("--user", "alice", "--passwd-on-stdin", "--non-inter", "--json")
     program = Program(
         "anyvpn bench",
-        site.network.host(1).namespace.command(command),
+        command(site, *given, *options),
         stdin=f"{password}\n",
         environment=environment(),
     )
@@ -97,6 +104,28 @@ class LoadTests:
             site.gateway.start()
         assert program.stop(signal.SIGINT) == 1
         assert report_of(program)["lost"]
+
+
+class TerminalTests:
+    def test_one_answer_is_for_all_sessions(self, site: Site, tmp_path: Path) -> None:
+        terminal = Terminal(
+            command(site, "--sessions", "6", "--hold", "0"), environment(), tmp_path
+        )
+        terminal.wait_for(rb"Username: ")
+        terminal.type("alice\n")
+        terminal.wait_for(rb"Password: ")
+        terminal.type(f"{PASSWORD}\n")
+        terminal.wait_for(rb"At the end: 6 of 6 connected")
+        assert terminal.wait_for_end() == 0
+
+    def test_nobody_is_asked_again_for_each_session(self, site: Site, tmp_path: Path) -> None:
+        words = command(site, "--user", "alice", "--sessions", "6", "--hold", "0")
+        terminal = Terminal(words, environment(), tmp_path)
+        terminal.wait_for(rb"Password: ")
+        terminal.type("wrong\n")
+        shown = terminal.wait_for(rb"(?s).*  6 failed: Login failed")[0]
+        assert b"Password: " not in shown
+        assert terminal.wait_for_end() == 1
 
 
 def _all_in(log: str, pattern: str) -> str:
