@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import attrs
-from twisted.logger import Logger
 from zope.interface import implementer
 
+from anyvpn.backends.secret_file import warn_of_readers
 from anyvpn.errors import LoginAborted
 from anyvpn.interfaces import IResponder
 from anyvpn.model.authentication import NO_ANSWERS, Answer, Choice, Field, Form, Step
-
-log = Logger()
 
 # From the protocol (protocol reference, sections 3.2, 3.6 and 3.7)
 _FIELDS = {
@@ -104,8 +102,7 @@ class GivenResponder:
 
 def _first_line(path: Path) -> str:
     try:
-        if path.stat().st_mode & 0o077:
-            log.warn("{path} can be read by others: chmod 600 it", path=str(path))
+        warn_of_readers(path)
         with path.open(encoding="utf-8") as file:
             line = file.readline(_LONGEST_PASSWORD_CHARACTERS)
     except (OSError, UnicodeDecodeError) as error:

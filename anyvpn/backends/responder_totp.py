@@ -12,14 +12,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.twofactor.totp import TOTP
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 from zope.interface import implementer
 
+from anyvpn.backends.secret_file import warn_of_readers
 from anyvpn.errors import LoginAborted
 from anyvpn.interfaces import IResponder
 from anyvpn.model.authentication import NO_ANSWERS, Answer, Field, Form, Step
-
-log = Logger()
 
 # From the protocol (protocol reference, sections 3.6 and 3.8)
 _CHALLENGE = "challenge"
@@ -139,8 +137,7 @@ class TOTPResponder:
         if path is None:
             return _decoded(self._settings.secret)
         try:
-            if path.stat().st_mode & 0o077:
-                log.warn("{path} can be read by others: chmod 600 it", path=str(path))
+            warn_of_readers(path)
             with path.open(encoding="ascii") as file:
                 return _decoded(file.readline(_LONGEST_SECRET_CHARACTERS))
         except OSError as error:
