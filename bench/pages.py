@@ -112,7 +112,7 @@ def _run_lines(results: Results) -> Iterator[str]:
 
 
 def _table_lines(results: Results, row: Row, figures: dict[str, Figures]) -> Iterator[str]:
-    title = f"{row.title}, {row.unit}" if row.unit else row.title
+    title = row.measured
     for subject, figure in figures.items():
         own = [each for each in results.verdicts(row) if each.target.subject == subject]
         cells = [
@@ -120,7 +120,7 @@ def _table_lines(results: Results, row: Row, figures: dict[str, Figures]) -> Ite
             TITLES[subject],
             number(figure.median),
             f"{number(min(figure.samples))} to {number(max(figure.samples))}",
-            "<br>".join(target_text(row, each) for each in own),
+            "<br>".join(target_text(row, each.target) for each in own),
             "<br>".join(number(each.reached) for each in own),
             "<br>".join("met" if each.met else "**missed**" for each in own),
         ]

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.results import Figures, Results, Verdict
-from bench.rows import ROWS, TITLES, Row
+from bench.rows import ROWS, TITLES, Row, Target
 
 
 def show(results: Results, console: Console) -> None:
@@ -35,7 +35,7 @@ def _add_row(
         own = [each for each in verdicts if each.target.subject == subject]
         table.add_row(
             *cells,
-            "\n".join(target_text(row, each) for each in own),
+            "\n".join(target_text(row, each.target) for each in own),
             "\n".join(number(each.reached) for each in own),
             "\n".join("[green]met" if each.met else "[red]missed" for each in own),
         )
@@ -43,11 +43,11 @@ def _add_row(
     table.add_section()
 
 
-def target_text(row: Row, verdict: Verdict) -> str:
+def target_text(row: Row, target: Target) -> str:
     """A target in words."""
     sign = "≥" if row.more_is_better else "≤"
-    against = f" × {verdict.target.against}" if verdict.target.against else ""
-    return f"{sign} {number(verdict.target.limit)}{against}"
+    against = f" × {target.against}" if target.against else ""
+    return f"{sign} {number(target.limit)}{against}"
 
 
 def number(figure: float) -> str:

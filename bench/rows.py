@@ -41,6 +41,11 @@ class Row:
     targets: tuple[Target, ...] = ()
     more_is_better: bool = False
 
+    @property
+    def measured(self) -> str:
+        """What, and in which unit."""
+        return f"{self.title}, {self.unit}" if self.unit else self.title
+
 
 def _traffic_rows() -> Iterator[Row]:
     for channel, name in (("dtls", "DTLS"), ("cstp", "CSTP over TLS")):

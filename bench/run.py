@@ -36,7 +36,7 @@ from bench.contest import (
 from bench.machine import machine, versions
 from bench.measures.timing import QUICK, Timing
 from bench.peers.anyconnect import AnyConnectPeer
-from bench.report import show
+from bench.report import show, target_text
 from bench.results import Results
 from bench.rows import COMPILED, COMPILED_OWN, PYTHON, ROWS, TITLES
 from bench.topology import Topology
@@ -208,7 +208,7 @@ def check_system() -> None:
 
 def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     """What was asked for; ends the program when that cannot be."""
-    parser = argparse.ArgumentParser(prog="make bench")
+    parser = argparse.ArgumentParser("make bench", usage='make bench ARGS="[OPTION]..."')
     parser.add_argument(
         "--rows", action="append", metavar="PATTERN", help="such as 'dtls.*'; several times"
     )
@@ -255,10 +255,11 @@ def _readers_may_leave() -> Iterator[None]:
 
 
 def list_rows() -> None:
-    """The names for --rows."""
+    """The names for --rows, and what is wanted of whom."""
     with _readers_may_leave():
         for row in ROWS:
-            print(f"{row.key:28} {row.title}, {row.unit}")
+            wanted = (f"{each.subject} {target_text(row, each)}" for each in row.targets)
+            print(f"{row.key:28} {'; '.join((row.measured, *wanted))}")
 
 
 def print_results(results: Results, written_to: Path) -> None:

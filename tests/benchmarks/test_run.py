@@ -36,9 +36,30 @@ class PrintTests:
         listed = _run(LISTING, subprocess.PIPE, unbuffered).stdout
         assert [line.split()[0] for line in listed.splitlines()] == [row.key for row in ROWS]
 
+    def test_a_row_has_its_unit_and_its_targets(self, unbuffered: str) -> None:
+        listed = _run(LISTING, subprocess.PIPE, unbuffered).stdout
+        by_key = dict(line.split(maxsplit=1) for line in listed.splitlines())
+        assert by_key["dtls.ping.idle.p50"] == "ping, median, ms"
+        assert by_key["crowd.share"] == "clients at once: smallest share over largest"
+        assert by_key["idle.rss"] == (
+            "memory of the process that holds them, MB; python ≤ 1,000; compiled ≤ 1,000"
+        )
+        assert by_key["dtls.down.1.rate"] == (
+            "DTLS, 1 TCP stream down, Gbit/s; compiled-own ≥ 3 × ocserv; "
+            "compiled-own ≥ 1.5 × wireguard-go"
+        )
+
     def test_others_see_where_results_are(self, unbuffered: str) -> None:
         said = _run(("-c", REPORT), subprocess.PIPE, unbuffered).stdout
         assert said.endswith("Written to last.json\n")
+
+
+class UsageTests:
+    def test_it_can_be_typed_so(self) -> None:
+        done = _run(("-m", "bench.run", "--no-such-option"), subprocess.PIPE, "")
+        assert done.returncode == 2
+        assert done.stderr.startswith('usage: make bench ARGS="[OPTION]..."\n')
+        assert "--no-such-option" in done.stderr
 
 
 def _run(what: tuple[str, ...], stdout: int, unbuffered: str) -> subprocess.CompletedProcess[str]:
