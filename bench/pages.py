@@ -5,6 +5,7 @@ python -m bench.pages writes them, with the plot; the tests compare.
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -145,6 +146,7 @@ def _machine(results: Results) -> str:
 
 def main() -> None:
     """Write all of them."""
+    argparse.ArgumentParser("python -m bench.pages", description=__doc__).parse_args()
     from bench.plot import draw  # noqa: PLC0415 - matplotlib is for whoever draws
 
     for file, text in _documents():

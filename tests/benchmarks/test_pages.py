@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from bench.pages import (
+    PAGE,
     PLOT,
     outdated,
     page_figures,
@@ -119,3 +122,19 @@ class PlotTests:
         content = file.read_bytes()
         assert content.startswith(b"\x89PNG")
         assert b"2026-01-02T03:04:05+00:00" in content
+
+
+class CommandTests:
+    @pytest.mark.parametrize(("argument", "status"), [("--help", 0), ("--outdated", 2)])
+    def test_nothing_is_written_by_whoever_asks_how(self, argument: str, status: int) -> None:
+        written_at = PAGE.stat().st_mtime_ns
+        done = subprocess.run(
+            (sys.executable, "-m", "bench.pages", argument),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == status
+        assert "usage: python -m bench.pages" in done.stdout + done.stderr
+        assert PAGE.stat().st_mtime_ns == written_at
