@@ -68,6 +68,10 @@ class CodeFile:
         """All of them, by user and kind. Raises: BackendFailed."""
         return await self._do(self._devices)
 
+    async def prepare(self) -> None:
+        """Make the file if it is not there. Raises: BackendFailed: it cannot be written."""
+        await self._do(self._prepare)
+
     async def find(self, user: str, kind: Kind) -> CodeMaker | None:
         """A user's device, if it has one. Raises: BackendFailed."""
         return await self._do(lambda: self._find(user, kind))
@@ -113,10 +117,13 @@ class CodeFile:
             found = rows.execute(_FIND, (user, kind)).fetchone()
             return None if found is None else CodeMaker(*found)
 
+    def _prepare(self) -> None:
+        with self._written() as rows:
+            # writing what is there already takes all that writing takes
+            rows.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
     def _put(self, maker: CodeMaker) -> None:
-        if not self.path.exists():
-            os.close(os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o600))
-        with self._transaction() as rows:
+        with self._written() as rows:
             rows.execute(_PUT, astuple(maker))
 
     def _exchange(self, before: CodeMaker, after: CodeMaker) -> bool:
@@ -135,6 +142,17 @@ class CodeFile:
             return rows.execute(_REMOVE, (user, kind)).rowcount > 0
 
     @contextmanager
+    def _written(self) -> Iterator[sqlite3.Connection]:
+        """A transaction in the file, which is made for it."""
+        try:
+            if not self.path.exists():
+                os.close(os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o600))
+        except OSError as error:
+            raise self._unusable(error.strerror) from None
+        with self._transaction() as rows:
+            yield rows
+
+    @contextmanager
     def _transaction(self, how: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
         try:
             with closing(
@@ -149,7 +167,10 @@ class CodeFile:
                     raise
                 connection.execute("COMMIT")
         except (sqlite3.Error, ValueError, TypeError) as error:
-            raise BackendFailed(f"{self.path} cannot be used for codes: {error}") from None
+            raise self._unusable(error) from None
+
+    def _unusable(self, why: object) -> BackendFailed:
+        return BackendFailed(f"{self.path} cannot be used for codes: {why}")
 
     def _check_kind(self, connection: sqlite3.Connection) -> None:
         (found,) = connection.execute("PRAGMA application_id").fetchone()

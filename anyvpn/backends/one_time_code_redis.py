@@ -71,6 +71,10 @@ class CodeRedis:
         found = [await self.find(user, kind) for user, kind in sorted(names)]
         return tuple(each for each in found if each is not None)
 
+    async def prepare(self) -> None:
+        """Find out that it can be written. Raises: BackendFailed."""
+        await self._ask("DEL", self._prefix)  # nobody's key: a write that changes nothing
+
     async def find(self, user: str, kind: Kind) -> CodeMaker | None:
         """A user's device, if it has one. Raises: BackendFailed."""
         reply = await self._ask("HMGET", self._key(user, kind), *_FIELDS)

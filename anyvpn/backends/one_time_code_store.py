@@ -17,6 +17,9 @@ class CodeStore(Protocol):
     async def devices(self) -> tuple[CodeMaker, ...]:
         """All of them, by user and kind."""
 
+    async def prepare(self) -> None:
+        """Find out that devices can be kept here, before somebody relies on it."""
+
     async def find(self, user: str, kind: Kind) -> CodeMaker | None:
         """A user's device, if it has one."""
 

@@ -115,6 +115,7 @@ def _keep_device(
 
     async def work(store: CodeStore) -> None:
         await check_is_new(store, maker, replaces=replace)
+        await store.prepare()
         if secret is None:
             for line in describe_device(maker, issuer, is_terminal=at_terminal()):
                 click.echo(line)

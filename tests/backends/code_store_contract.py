@@ -29,6 +29,7 @@ class CodeStoreContract:
         assert await store.find("alice", "totp") is None
         assert not await store.remove("alice", "totp")
         assert not await store.exchange(timed(), timed())
+        await store.prepare()
         assert await store.devices() == ()
 
     async def test_devices_are_kept_and_replaced_and_removed(self) -> None:
@@ -36,6 +37,7 @@ class CodeStoreContract:
         full = CodeMaker("alice", "totp", b"\0\xff" * 64, "sha256", 8, 60, 2**40, 7, 1.7e9 + 1 / 3)
         for each in (timed(), counted(3), timed("bob"), full):
             await store.put(each)
+        await other.prepare()
         assert await other.devices() == (counted(3), full, timed("bob"))
         assert await other.find("alice", "totp") == full
         assert await other.remove("alice", "totp")
@@ -87,6 +89,7 @@ class CodeStoreContract:
         store = self.make_store()
         await store.put(timed())
         store.close()
+        await error_of(store.prepare(), BackendFailed)
         await error_of(store.find("alice", "totp"), BackendFailed)
         await error_of(store.put(timed()), BackendFailed)
 

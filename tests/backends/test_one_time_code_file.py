@@ -98,6 +98,18 @@ class FileTests:
         with pytest.raises(ConfigurationError, match=r"file: .* does not exist"):
             CodeFile(tmp_path / "none" / "codes").check()
 
+    def test_what_cannot_be_written_is_told(self, file: CodeFile, tmp_path: Path) -> None:
+        for nowhere, why in (("none", "No such file"), ("codes.sqlite", "Not a directory")):
+            elsewhere = CodeFile(tmp_path / nowhere / "codes")
+            for work in (elsewhere.prepare(), elsewhere.put(timed())):
+                with pytest.raises(BackendFailed, match=f"codes cannot be used for codes: {why}"):
+                    completed(work)
+            completed(file.prepare())
+        # where nothing beside the file can be made, no journal can: root may everywhere
+        file.path.with_name("codes.sqlite-journal").mkdir()
+        with pytest.raises(BackendFailed, match="codes: disk I/O error"):
+            completed(file.prepare())
+
     def test_a_row_that_is_no_device_is_told(self, file: CodeFile) -> None:
         completed(file.put(timed()))
         with sqlite3.connect(file.path) as connection:

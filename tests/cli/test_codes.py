@@ -131,6 +131,15 @@ class DeviceTests:
         assert why in self.type(*words, "--file", str(self.file), stdin=stdin, status=1)
         assert not self.file.exists()
 
+    @pytest.mark.parametrize("words", [(), ("--no-check",), ("--replace",)])
+    @pytest.mark.parametrize("kind", ["totp", "hotp"])
+    def test_no_secret_is_shown_that_cannot_be_kept(
+        self, tmp_path: Path, kind: str, words: tuple[str, ...]
+    ) -> None:
+        nowhere = tmp_path / "none" / "codes"
+        said = self.type(kind, "alice", "--file", str(nowhere), *words, status=1)
+        assert said == f"anyvpn: {nowhere} cannot be used for codes: No such file or directory\n"
+
     def test_a_redis_that_is_away_is_told_in_a_line(self, tmp_path: Path) -> None:
         (tmp_path / "codes.key").write_bytes(b64encode(SECRET * 2))
         (tmp_path / "gateway.toml").write_text(
