@@ -26,7 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from anyvpn.backends.adapter_namespace_network import DEVICE, configure
-from anyvpn.backends.adapter_namespace_processes import end_processes_in, network_of
+from anyvpn.backends.adapter_namespace_processes import (
+    TERMINAL_SIGNALS,
+    end_processes_in,
+    network_of,
+)
 from anyvpn.backends.adapter_namespace_resolvers import ResolverFiles
 from anyvpn.errors import TunUnavailable
 from anyvpn.tun.descriptor import open_descriptor
@@ -65,8 +69,9 @@ _Answer = tuple[dict[str, Any], socket.socket | None]
 
 def main(descriptor: int) -> None:
     """Set everything up, then serve until the socket is closed."""
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)  # the terminal's signals are for what runs inside
+    for number in TERMINAL_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL_SIGNALS)  # commands inherit what is blocked
     channel = socket.socket(fileno=descriptor)
     message = channel.recv(LARGEST_MESSAGE_BYTES)
     if not message:

@@ -21,7 +21,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from anyvpn.backends.adapter_namespace_processes import END_TIME_S, end_processes_in
+from anyvpn.backends.adapter_namespace_processes import (
+    END_TIME_S,
+    TERMINAL_SIGNALS,
+    end_processes_in,
+)
 from anyvpn.errors import TunUnavailable
 
 log = Logger()
@@ -64,10 +68,15 @@ class Inside:
         with theirs:
             number = theirs.fileno()
             paths = json.dumps([str(Path(each).absolute()) for each in sys.path])
-            self._process = subprocess.Popen(  # noqa: S603 - ourselves
-                [sys.executable, "-I", "-c", _START, paths, _CHILD, str(number)],
-                pass_fds=(number,),
-            )
+            # The process inherits it, and is quiet from its first moment until it ignores them
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - ourselves
+                    [sys.executable, "-I", "-c", _START, paths, _CHILD, str(number)],
+                    pass_fds=(number,),
+                )
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._channel.send(json.dumps(settings).encode())
         reactor.addReader(self)
 

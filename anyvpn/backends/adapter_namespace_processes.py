@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 # Ours
+TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+"""What a terminal sends to all of its job: they are for the programs that run inside."""
 END_TIME_S = 3.0
 """What a process has to tidy up, for each of the two signals that ask it to end."""
 _LOOK_AGAIN_AFTER_S = 0.02

@@ -54,8 +54,13 @@ log = Logger()
 Work = Callable[[], Coroutine[Deferred[Any], Any, int]]
 
 
-def run_client(work: Work, progress: Progress, verbosity: int) -> int:
-    """Run the reactor until `work` is done or the user interrupts it; gives the exit status."""
+def run_client(
+    work: Work,
+    progress: Progress,
+    verbosity: int,
+    status_of_signal: Callable[[int], int] = lambda _: ENDED_WELL,
+) -> int:
+    """Run the reactor until `work` is done or a signal interrupts it; gives the exit status."""
     from twisted.internet import reactor  # noqa: PLC0415 - a fork comes before it
 
     _begin_log(progress, verbosity)
@@ -71,12 +76,17 @@ def run_client(work: Work, progress: Progress, verbosity: int) -> int:
 
     def start() -> None:
         tasks: list[Deferred[int]] = []
-        interrupted = _interrupter(tasks)
+        heard: list[int] = []
+
+        def when_cancelled() -> int:
+            return status_of_signal(heard[0]) if heard else ENDED_WELL
+
+        interrupted = _interrupter(tasks, heard)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, interrupted)
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)  # until there is a tunnel to ask
-        tasks.append(ensureDeferred(_guarded(work, progress)))
+        tasks.append(ensureDeferred(_guarded(work, progress, when_cancelled)))
         tasks[0].addErrback(broken).addCallback(done)
 
     # Once it runs, with handlers of its own, which ours replace
@@ -136,12 +146,12 @@ async def follow_tunnel(tunnel: VPNTunnel, progress: Progress, reactor: ClientRe
     return ENDED_WELL
 
 
-async def _guarded(work: Work, progress: Progress) -> int:
+async def _guarded(work: Work, progress: Progress, when_cancelled: Callable[[], int]) -> int:
     """Errors become a line or two that say what to do, and an exit status."""
     try:
         return await work()
     except CancelledError:
-        return ENDED_WELL
+        return when_cancelled()
     except GatewayUntrusted as error:
         _complain(progress, str(error))
         if error.pin:
@@ -165,16 +175,17 @@ def _complain(progress: Progress, text: str) -> None:
         progress.say(f"anyvpn: {line}")
 
 
-def _interrupter(tasks: list[Deferred[int]]) -> Callable[..., None]:
+def _interrupter(tasks: list[Deferred[int]], heard: list[int]) -> Callable[..., None]:
     """A signal handler that cancels what is in the list by the time it is heard."""
 
     def cancel() -> None:
         for task in tasks:
             task.cancel()
 
-    def interrupted(*_: object) -> None:
+    def interrupted(number: int, _: object) -> None:
         from twisted.internet import reactor  # noqa: PLC0415 - it is running by now
 
+        heard.append(number)
         reactor.callFromThread(cancel)  # type: ignore[attr-defined]
 
     return interrupted

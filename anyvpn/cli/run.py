@@ -39,7 +39,8 @@ def run(target: str, command: tuple[str, ...], **options: Any) -> None:
     """Connect, and run COMMAND with the VPN as its only network, names included.
 
     No privileges are needed, and nothing of this host is changed. The exit status is that of the
-    command, 128 and the signal's number when a signal ended it; 1 when there is no connection.
+    command, 128 and the signal's number when a signal ended it or came before it; 1 when there is
+    no connection.
     """
     urls = find_gateways(target, options)
     settings = read_settings(options)
@@ -62,7 +63,7 @@ def run(target: str, command: tuple[str, ...], **options: Any) -> None:
             finally:
                 await tunnel.disconnect()
 
-    sys.exit(run_client(work, progress, verbosity_of(options)))
+    sys.exit(run_client(work, progress, verbosity_of(options), lambda number: 128 + number))
 
 
 async def run_inside(

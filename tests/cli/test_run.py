@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -41,3 +45,29 @@ class RunInsideTests(SynchronousTestCase):
         with self.assertRaises(StopIteration) as ended:
             running.send(None)
         self.assertEqual((ended.exception.value, interrupted), (9, []))
+
+
+class NotYetConnectedTests:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_a_command_that_never_ran_has_not_succeeded(self, number: signal.Signals) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+            # Shells that start tests in the background have signals ignored, which is inherited
+            program = subprocess.Popen(
+                [
+                    *("env", "--default-signal=INT", sys.executable, "-m", "anyvpn.cli.main"),
+                    *("run", url, "--non-inter", "--", "echo", "ran"),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
+            silent.settimeout(30)
+            connected, _ = silent.accept()
+            with connected:
+                program.send_signal(number)
+                said, complained = program.communicate(timeout=30)
+        assert (program.returncode, said) == (128 + number, "")
+        assert "Traceback" not in complained

@@ -227,6 +227,19 @@ class ConnectTests(NamespaceTestCase):
         self.assertEqual(len(list(Path("/proc/self/fd").iterdir())), before)
 
 
+class SignalTests(NamespaceTestCase):
+    @asynchronous
+    async def test_the_terminal_s_are_for_what_runs_inside(self) -> None:
+        opening = Deferred.fromCoroutine(self.opened())
+        [child] = children()
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+            os.kill(int(child), number)  # while it still begins
+        adapter = await opening
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+            status = await adapter.run(["sh", "-c", f"kill -{number} $$"])
+            self.assertEqual(status, 128 + number)
+
+
 class EndTests(NamespaceTestCase):
     @asynchronous
     async def test_children_of_children_end_with_it(self) -> None:
