@@ -37,12 +37,17 @@ from anyvpn.model.session import SessionRecord, SessionState
 
 log = Logger()
 
+# From SQLite
+_PRIMARY_CODE = 0xFF  # of a result code; the rest says where it came from
+_BEYOND_USE = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+
 # Ours
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x41565053  # "AVPS": tells our files from those of other programs
 BUSY_TIME_S = 5.0  # another process may be writing
 MOST_WAITING = 10_000  # jobs; a disk that is behind by more does not work
 MOST_POLICIES = 64  # whose text is kept
+_MOVE_AWAY = "move it away to begin with an empty one"
 
 _CREATE = """
 CREATE TABLE sessions (
@@ -80,10 +85,14 @@ def build(settings: Settings, reactor: ThreadReactor) -> SQLiteSessions:
 
 def check_file(path: Path) -> None:
     """Raises: ConfigurationError: this file cannot hold sessions; the text says why."""
-    if not path.parent.is_dir():
-        raise ConfigurationError(f"{path}: the directory {path.parent} does not exist")
-    if not path.exists():
-        return
+    try:
+        if not path.parent.is_dir():
+            raise ConfigurationError(f"{path}: the directory {path.parent} does not exist")
+        if not path.exists():
+            return
+        path.open("rb").close()  # of this SQLite says nothing but that it cannot
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
     # without a journal nobody writes, and SQLite may be told so: it then leaves no files behind
     # that belong to root when the gateway is somebody else
     file = path.resolve()
@@ -96,14 +105,13 @@ def check_file(path: Path) -> None:
             _check_schema(path, connection)
             (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+        advice = f"; {_MOVE_AWAY}" if code in _BEYOND_USE else ""
         raise ConfigurationError(
-            f"{path}: cannot be used as a session store: {error}; "
-            "move it away to begin with an empty one"
+            f"{path}: cannot be used as a session store: {error}{advice}"
         ) from error
     if found != "ok":
-        raise ConfigurationError(
-            f"{path}: is damaged: {found}; move it away to begin with an empty one"
-        )
+        raise ConfigurationError(f"{path}: is damaged: {found}; {_MOVE_AWAY}")
 
 
 @implementer(ISessionStore)
@@ -195,7 +203,7 @@ def _check_schema(path: Path, connection: sqlite3.Connection) -> bool:
     if version > SCHEMA_VERSION:
         raise ConfigurationError(
             f"{path}: was written by a newer anyvpn (schema {version}, this one knows "
-            f"{SCHEMA_VERSION}); move it away to begin with an empty one"
+            f"{SCHEMA_VERSION}); {_MOVE_AWAY}"
         )
     return True
 

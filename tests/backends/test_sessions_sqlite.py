@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from types import MappingProxyType
 from typing import Any, cast
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -135,6 +136,17 @@ class FileTests(TestCase):
         text = self.refusal()
         assert text.startswith(f"{self.path}: cannot be used as a session store: ")
         assert "move it away" in text
+
+    async def test_sessions_that_cannot_be_read_are_not_to_be_moved_away(self) -> None:
+        self.path.mkdir()
+        assert self.refusal() == f"{self.path}: cannot be read: Is a directory"
+        self.path.rmdir()
+        with patch.object(Path, "stat", side_effect=PermissionError(13, "Permission denied")):
+            assert self.refusal() == f"{self.path}: cannot be read: Permission denied"
+        await self.write_one()
+        locked = sqlite3.OperationalError("database is locked")
+        with patch.object(sessions_sqlite, "_check_schema", side_effect=locked):
+            assert self.refusal().endswith("as a session store: database is locked")
 
     def test_database_of_another_program_is_refused(self) -> None:
         self.change("CREATE TABLE bookmarks (url)")
