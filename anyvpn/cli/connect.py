@@ -124,6 +124,8 @@ def authenticate(target: str, **options: Any) -> None:
     settings = read_settings(options)
     progress = Progress(verbosity_of(options))
 
+    logins: list[Login] = []
+
     async def work() -> int:
         reactor = current_reactor()
         client = VPNClient(
@@ -133,11 +135,14 @@ def authenticate(target: str, **options: Any) -> None:
             settings=settings,
             on_event=progress.event_happened,
         )
-        click.echo(describe_login(await client.authenticate()))
+        logins.append(await client.authenticate())
         client.close()
         return ENDED_WELL
 
-    sys.exit(run_client(work, progress, verbosity_of(options)))
+    status = run_client(work, progress, verbosity_of(options))
+    for login in logins:
+        click.echo(describe_login(login))
+    sys.exit(status)
 
 
 def describe_login(login: Login) -> str:

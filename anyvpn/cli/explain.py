@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import Any, cast
 
 import click
-from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from anyvpn.cli.tables import print_table
@@ -24,6 +23,9 @@ from anyvpn.tap.config import read_draft, read_section
 from anyvpn.tap.config_checks import default_profile_name
 from anyvpn.tap.config_structure import did_you_mean
 from anyvpn.tap.config_tables import ConnectionProfileTable, GatewayTable
+
+Explanation = tuple[GroupPolicy, Mapping[str, str]]
+"""A policy, and by the name of each value the rule that gives it."""
 
 # Ours
 DEFAULT_CONFIGURATION = Path("gateway.toml")
@@ -74,17 +76,25 @@ def explain(
     identity = Identity(name, frozenset(groups), _attributes(attributes))
     request = LoginRequest(_profile(config, profile), UNKNOWN_CLIENT, ANY_ADDRESS)
 
-    def run(reactor: Any) -> Deferred[None]:
-        return Deferred.fromCoroutine(_explain(reactor, config, identity, request, as_json))
+    found: list[Explanation] = []
 
-    react(run)
+    async def run(reactor: Any) -> None:
+        found.append(await _explanation(reactor, config, identity, request))
 
-
-async def _explain(
-    reactor: Any, config: Path, identity: Identity, request: LoginRequest, as_json: bool
-) -> None:
     try:
-        policy, why = await _policy(reactor, config, identity, request)
+        react(run)
+    except SystemExit:
+        if not found:
+            raise
+    # Not within the reactor, which keeps what goes wrong with the output to itself
+    _print(*found[0], as_json=as_json)
+
+
+async def _explanation(
+    reactor: Any, config: Path, identity: Identity, request: LoginRequest
+) -> Explanation:
+    try:
+        return await _policy(reactor, config, identity, request)
     except ConfigurationError as error:
         for line in error.problems:
             click.echo(f"anyvpn: {line}", err=True)
@@ -95,6 +105,9 @@ async def _explain(
     except AnyvpnError as error:
         click.echo(f"anyvpn: {error}", err=True)
         raise SystemExit(1) from None
+
+
+def _print(policy: GroupPolicy, why: Mapping[str, str], *, as_json: bool) -> None:
     if as_json:
         values = {name: {"value": value, "rule": rule} for name, value, rule in _rows(policy, why)}
         click.echo(json.dumps({"policy": policy.name, "values": values}, indent=2))
@@ -106,7 +119,7 @@ async def _explain(
 
 async def _policy(
     reactor: Any, config: Path, identity: Identity, request: LoginRequest
-) -> tuple[GroupPolicy, Mapping[str, str]]:
+) -> Explanation:
     [chosen] = read_section(config, "authorizer").values()
     authorizer = chosen.backend.build(chosen.settings, reactor)
     layered = ILayeredAuthorizer(authorizer, None)

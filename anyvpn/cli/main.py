@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -26,8 +29,26 @@ COMMANDS = {
 """Where each is: only the one that is typed is imported, since all of them take a second."""
 
 
+# From Linux
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+"""What writing to an output fails with, besides the broken pipe, which the library knows."""
+
+
 class AnyvpnGroup(click.Group):
     """Says what is wrong in lines on stderr, with exit status 1 and no traceback."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run it; of a broken pipe nothing is said."""
+        _open_closed_streams()
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            # Or Python would try to write the rest when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            click.echo(f"anyvpn: the output cannot be written: {error.strerror}", err=True)
+            sys.exit(1)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - from click
         """The names of all commands."""
@@ -49,6 +70,16 @@ class AnyvpnGroup(click.Group):
             for line in error.problems:
                 click.echo(f"anyvpn: {line}", err=True)
             ctx.exit(1)
+
+
+def _open_closed_streams() -> None:
+    """Whoever starts us may have closed them: nothing is read then, and writing fails."""
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
 @click.group(cls=AnyvpnGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -91,6 +91,60 @@ class GeneralTests(CommandCase):
         assert "the machines' are in [tls]." in said
 
 
+class StreamTests(CommandCase):
+    """What becomes of a broken output, or of streams that are closed from the start."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.set_up = SetUp(self.directory)
+        config = f"--config {self.set_up.file}"
+        self.printing = [
+            "--help",
+            "backends",
+            f"check {self.set_up.file}",
+            f"user list {config}",
+            f"explain alice {config}",
+        ]
+        self.program = f"{sys.executable} -m anyvpn.cli.main"
+        self.passwd = f"user passwd alice {config} --password-file -"
+
+    def in_shell(self, words: str) -> tuple[int, str]:
+        """The exit status of the first command of a pipe, and what is on stderr."""
+        done = subprocess.run(
+            ["bash", "-c", f'{self.program} {words}; exit "${{PIPESTATUS[0]}}"'],
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stderr
+
+    def test_a_full_disk_is_told_in_a_line(self) -> None:
+        for words in self.printing:
+            said = self.in_shell(f"{words} >/dev/full")
+            assert said == (1, "anyvpn: the output cannot be written: No space left on device\n"), (
+                words
+            )
+
+    def test_a_closed_output_is_told_in_a_line(self) -> None:
+        for words in ("backends", self.printing[-1]):
+            said = self.in_shell(f"{words} >&-")
+            assert said == (1, "anyvpn: the output cannot be written: Bad file descriptor\n"), words
+
+    def test_of_a_broken_pipe_nothing_is_said(self) -> None:
+        for words in self.printing:
+            assert self.in_shell(f"{words} | exec <&-") == (1, ""), words
+
+    def test_a_closed_input_has_nothing_in_it(self) -> None:
+        said = self.in_shell(f"{self.passwd} <&-")
+        assert said == (1, "anyvpn: standard input: has no password in its first line\n")
+
+    def test_without_any_stream_the_status_remains(self) -> None:
+        assert self.in_shell(f"{self.passwd} <&- >&- 2>&-") == (1, "")
+        assert self.in_shell("user list --file /none <&- >&- 2>&-") == (1, "")
+
+
 class CheckTests(CommandCase):
     def setUp(self) -> None:
         super().setUp()
