@@ -125,6 +125,8 @@ def log_event(event: ClientEvent) -> None:
             log.info("Disconnected: {why}", why=printable(reason))
         case MessageShown(text):
             log.info("The gateway says: {text}", text=printable(text))
+        case ProfileStored(name, "", is_new=True):
+            log.info("Profile {name} was fetched, and not kept", name=printable(name))
         case ProfileStored(name, path, is_new=True):
             log.info("Profile {name} is stored as {path}", name=printable(name), path=path)
         case PhaseEntered(Phase.CONNECTED, detail):

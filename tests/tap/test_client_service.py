@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 
 from anyvpn.errors import AnyvpnError, GatewayUnreachable, LoginDenied
-from anyvpn.tap.client_service import AFTER_DENIAL_S, FIRST_DELAY_S, LONGEST_DELAY_S, ClientService
+from anyvpn.model.client_events import ProfileStored
+from anyvpn.tap.client_service import (
+    AFTER_DENIAL_S,
+    FIRST_DELAY_S,
+    LONGEST_DELAY_S,
+    ClientService,
+    log_event,
+)
 
 
 class Tunnel:
@@ -81,3 +89,14 @@ class ServiceTests:
         self.service.startService()
         self.service.stopService()
         assert self.clock.getDelayedCalls() == []
+
+
+class LogTests:
+    def test_a_profile_that_is_kept_nowhere_is_not_called_stored(self) -> None:
+        with capturedLogs() as logged:
+            log_event(ProfileStored("a.xml", "/x/a.xml", is_new=True))
+            log_event(ProfileStored("a.xml", "", is_new=True))
+        assert [formatEvent(each) for each in logged] == [
+            "Profile a.xml is stored as /x/a.xml",
+            "Profile a.xml was fetched, and not kept",
+        ]
