@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from anyvpn.backends.adapter_linux_journal import DEFAULT_DIRECTORY, clean_up
+from anyvpn.errors import ConfigurationError
 
 
 @click.command()
@@ -22,6 +23,13 @@ def cleanup(state_directory: Path) -> None:
 
     Clients that are alive keep what they have.
     """
+    if state_directory != DEFAULT_DIRECTORY:  # which is there when a client has been
+        try:
+            list(state_directory.iterdir())
+        except OSError as error:
+            raise ConfigurationError(
+                f"{state_directory}: cannot be read: {error.strerror}"
+            ) from None
     undone = clean_up(state_directory)
     for line in undone:
         click.echo(line)

@@ -89,6 +89,11 @@ def devices(*, file: Path | None, authenticator: str | None, config: Path | None
         for each in await store.devices():
             click.echo(f"{each.user}\t{each.kind}\t{each.digits} digits, {each.algorithm}")
 
+    if file is not None:
+        try:
+            file.open("rb").close()  # who names a file means one that is there
+        except OSError as error:
+            raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from None
     do_at(find_place(None, config, file, authenticator), work)
 
 

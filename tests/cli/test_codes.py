@@ -99,6 +99,14 @@ class DeviceTests:
         again = self.type("totp", "alice", "--remove", "--file", str(self.file), status=1)
         assert '"alice" has no totp device' in again
 
+    def test_only_a_file_that_was_named_must_be_there(self, tmp_path: Path) -> None:
+        assert self.type("devices", str(self.file), status=1) == (
+            f"anyvpn: {self.file}: cannot be read: No such file or directory\n"
+        )
+        configuration = tmp_path / "gateway.toml"
+        configuration.write_text('[authenticators.one]\nbackend = "totp"\nfile = "one.sqlite"\n')
+        assert self.type("devices", "--config", str(configuration)) == ""
+
     def test_the_configuration_names_the_file_and_how_devices_are(self, tmp_path: Path) -> None:
         configuration = tmp_path / "gateway.toml"
         table = '[authenticators.{0}]\nbackend = "totp"\nfile = "{0}.sqlite"\ndigits = 8\n'
