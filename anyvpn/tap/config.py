@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +24,8 @@ LARGEST_FILE_BYTES = 10_000_000
 BACKEND_KEY = "backend"
 
 _SYNTAX_ERROR = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
+
+_DECLARED_TWICE = re.compile(r"Cannot declare (\(.*\)) twice", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,5 +243,16 @@ def _syntax_problem(file: Path, text: str, said: str) -> str:
     if found is None:
         return f"{file}: is not TOML: {said}"
     lines = text.split("\n")
-    line, column = found[2] or len(lines), found[3] or len(lines[-1]) + 1
+    line, column = int(found[2] or len(lines)), found[3] or len(lines[-1]) + 1
+    twice = _DECLARED_TWICE.fullmatch(found[1])
+    if twice is not None:
+        return f"{file}:{line}: {_told_twice(lines[: line - 1], twice[1])}"
     return f"{file}:{line}:{column}: is not TOML: {found[1]}"
+
+
+def _told_twice(before: list[str], table: str) -> str:
+    """What is wrong with a second table, written as Python writes a tuple, after these lines."""
+    path: KeyPath = ast.literal_eval(table)
+    positions = find_positions("\n".join(before))
+    first = f", first in line {positions.line(path)}" if positions.knows(path) else ""
+    return f"[{format_path(path)}] is there twice{first}"

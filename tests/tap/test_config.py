@@ -87,6 +87,16 @@ class UnreadableFileTests(ConfigurationCase):
         line = self.change("[tls]", "[tls")
         assert self.only_problem().startswith(f"gateway.toml:{line}:5: is not TOML: Expected ']'")
 
+    def test_table_that_is_there_twice_is_told_with_both_lines(self) -> None:
+        for text, said in (
+            ('a = 1\n["b c".d]\n\n[e]\n["b c".d]', '5: ["b c".d] is there twice, first in line 2'),
+            ("[a]\nb.c = 1\n[a.b]\n", "3: [a.b] is there twice, first in line 2"),
+            ("[a]\n[a", "2: [a] is there twice, first in line 1"),
+            ("[[a]]\n[a.b]\n[a.b]", "3: [a.b] is there twice"),
+        ):
+            self.set_up.file.write_text(text)
+            assert self.only_problem() == f"gateway.toml:{said}"
+
     def test_file_that_ends_too_early_has_its_last_line(self) -> None:
         self.set_up.file.write_text('a = 1\nb = "')
         assert self.only_problem().startswith("gateway.toml:2:6: is not TOML")
