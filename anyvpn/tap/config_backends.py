@@ -98,10 +98,12 @@ class _Maker:
         return None
 
     def _placed(self, chosen: ChosenBackend, text: str) -> Problem:
-        """A backend's problem may begin with the name of one of its keys."""
+        """A backend's problem may begin with the name of one of its keys, which is told once."""
         name = text.partition(":")[0].partition(" ")[0]
         path = (*chosen.path, name)
-        return Problem(path if self._draft.document.positions.knows(path) else chosen.path, text)
+        if not self._draft.document.positions.knows(path):
+            return Problem(chosen.path, text)
+        return Problem(path, text.removeprefix(f"{name}: "))
 
 
 def _broken(chosen: ChosenBackend, error: Exception) -> str:

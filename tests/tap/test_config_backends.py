@@ -74,7 +74,7 @@ class ReferenceTests(ConfigurationCase):
     def test_problems_of_a_named_one_are_told_once(self) -> None:
         self.add(TWO.format(of='"other", "password"'))
         self.change('checker = "memory:alice:secret"', 'checker = "nonsense:"')
-        assert "authenticators.other.checker: checker: there is no" in self.only_problem()
+        assert "authenticators.other.checker: there is no" in self.only_problem()
 
     def test_certificates_need_authorities(self) -> None:
         self.add('[authenticators.laptops]\nbackend = "certificate"\n')
