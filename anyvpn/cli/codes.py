@@ -16,7 +16,7 @@ import click
 import qrcode
 
 from anyvpn.backends.one_time_code_store import CodeStore
-from anyvpn.backends.one_time_codes import CodeMaker, Kind
+from anyvpn.backends.one_time_codes import LARGEST_COUNTER, CodeMaker, Kind
 from anyvpn.cli.code_places import CodePlace, do_at, find_place
 from anyvpn.cli.passwords import at_terminal, read_first_line
 from anyvpn.errors import ConfigurationError, LoginRejected
@@ -71,7 +71,12 @@ def totp(*, name: str, **options: Any) -> None:
 
 @click.command()
 @click.argument("name")
-@click.option("--counter", default=0, help="Number of the next code that the device shows.")
+@click.option(
+    "--counter",
+    type=click.IntRange(0, LARGEST_COUNTER),
+    default=0,
+    help="Number of the next code that the device shows.",
+)
 @_device_options
 def hotp(*, name: str, counter: int, **options: Any) -> None:
     """Give the user NAME a device of counted codes, such as a token with a button."""

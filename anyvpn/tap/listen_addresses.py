@@ -30,6 +30,10 @@ _KEYWORD = re.compile(r"([A-Za-z]+)=(.*)", re.DOTALL)
 ANY_IPV4 = "0.0.0.0"  # noqa: S104 - a gateway serves the world
 ANY_IPV6 = "::"
 
+# From Python: how its errors begin
+_IN_PYTHON = re.compile(r"^[\w.]+\(\) ")
+_NO_NUMBER = re.compile(r"invalid literal for int\(\) with base 10: (.*)", re.DOTALL)
+
 # Ours
 EXAMPLE = '"tcp:443"'
 BACKLOG = 512  # after a restart all clients come back at once
@@ -77,9 +81,17 @@ def read_listen_address(reactor: Reactor, text: str) -> ListenAddress:
         _endpoint(reactor, text)
     except (ValueError, TypeError, LookupError) as error:
         raise ConfigurationError(
-            f'must be a Twisted endpoint string such as {EXAMPLE}, not "{text}" ({error})'
+            f'must be a Twisted endpoint string such as {EXAMPLE}, not "{text}" '
+            f"({_in_words(error)})"
         ) from error
     return _tcp_address(text) if kind in ("tcp", "tcp6") else ListenAddress(text)
+
+
+def _in_words(error: Exception) -> str:
+    """What Twisted's parser stumbles over, without the names of Python's functions."""
+    said = _IN_PYTHON.sub("", str(error))
+    number = _NO_NUMBER.fullmatch(said)
+    return f"{number[1]} is no number" if number else said
 
 
 def _tcp_address(text: str) -> ListenAddress:

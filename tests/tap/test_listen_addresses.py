@@ -49,6 +49,8 @@ class ReadingTests(unittest.TestCase):
             ("tcp:", "Twisted endpoint string"),
             ("tcp:https", "Twisted endpoint string"),
             ("tcp:1:nonsense=2", "Twisted endpoint string"),
+            ("tcp:abc", r"\('abc' is no number\)"),
+            ("tcp:1:nonsense=2", r"\(got an unexpected keyword argument 'nonsense'\)"),
             ("tls:443", "does TLS itself"),
             ("tcp:70000", "between 0 and 65535"),
             ("tcp:1:interface=here", "IP address"),
