@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from importlib import import_module
 from typing import Any
@@ -70,6 +71,8 @@ class AnyvpnGroup(click.Group):
             for line in error.problems:
                 click.echo(f"anyvpn: {line}", err=True)
             ctx.exit(1)
+        except KeyboardInterrupt:  # perhaps while the command was still imported
+            ctx.exit(128 + signal.SIGINT)
 
 
 def _open_closed_streams() -> None:

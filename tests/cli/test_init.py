@@ -119,7 +119,7 @@ class RefusalTests(InitCase):
     def test_interrupt_leaves_nothing_behind(self) -> None:
         with patch.object(init_files, "add_user", side_effect=KeyboardInterrupt):
             result = self.run_command(*self.complete, stdin="x\n")
-        assert result.exit_code == 1
+        assert result.exit_code == 130
         assert list(self.directory.iterdir()) == []
 
     def test_bad_password_leaves_nothing_behind(self) -> None:

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from unittest.mock import patch
 
 import click
 from click.testing import CliRunner, Result
@@ -69,6 +70,11 @@ class GeneralTests(CommandCase):
             check=True,
         )
         assert done.stdout == "False\n"
+
+    def test_an_interrupted_command_ends_as_shells_tell_it(self) -> None:
+        with patch("anyvpn.cli.main.import_module", side_effect=KeyboardInterrupt):
+            result = self.run_command("run", "vpn.test", "--", "true")
+        assert (result.exit_code, result.output) == (130, "")
 
     def test_module_can_be_run(self) -> None:
         done = subprocess.run(
