@@ -29,18 +29,17 @@ from anyvpn.model.packet_filter import FilterRule
 from anyvpn.model.tunnel_settings import Lease
 from anyvpn.packets import _compiled as core
 from anyvpn.packets.channels import Datagrams, LiveCSTPChannel, LiveDTLSChannel
+from anyvpn.packets.core_drains import CoreDrains
 from anyvpn.packets.core_rules import core_rules
 from anyvpn.packets.core_values import CorePath, core_keys, core_path, is_native, peer_path
 from anyvpn.packets.datagrams import HandedOver
 from anyvpn.packets.engine import PythonPacketEngine
 from anyvpn.packets.kept_streams import KeptStreams
-from anyvpn.packets.tunnels import MOST_WAITING_PACKETS, Tunnel
+from anyvpn.packets.tunnels import Tunnel
 from anyvpn.packets.waker import Waker
 
 log = Logger()
 
-# Ours
-PACKETS_PER_DRAIN, DRAINS_PER_TURN = 128, 8
 _NUMBER = {ChannelName.CSTP: 0, ChannelName.DTLS: 1}
 
 
@@ -78,6 +77,7 @@ class CompiledPacketEngine(PythonPacketEngine):
         self._by_serial: dict[int, Tunnel] = {}
         self._indices: dict[int, int] = {}
         self._kept = KeptStreams(self._core)
+        self._drains = CoreDrains(reactor, self._core, self._serial, self._guard)
 
     def start(self) -> None:
         """Begin to read, by threads of its own where there are descriptors."""
@@ -259,8 +259,8 @@ class CompiledPacketEngine(PythonPacketEngine):
     def _payloads_received(
         self, channel: LiveDTLSChannel, payloads: list[bytes], now_s: float
     ) -> None:
-        if self._kept.has(self._serial_of.get(channel.tunnel_id, 0)):
-            channel.quiet = True  # so it may be in the core, whose stream has data for us as well
+        if self._follows_client:
+            channel.quiet = True  # for all we know: the core turns it quiet without a word
         super()._payloads_received(channel, payloads, now_s)
 
     def _turn_quiet(self, tunnel: Tunnel) -> None:
@@ -290,29 +290,10 @@ class CompiledPacketEngine(PythonPacketEngine):
 
     def _drain(self, tunnel: Tunnel) -> None:
         """Send what waits in the core for a channel that is Python's."""
-        self._guard(tunnel, partial(self._send_waiting, tunnel))
+        self._drains.drain(tunnel)
 
-    def _send_waiting(self, tunnel: Tunnel) -> None:
-        now_s = self._reactor.seconds()
-        for _ in range(DRAINS_PER_TURN):
-            serial = 0 if tunnel.detached else self._serial_of[tunnel.identifier]
-            by_dtls, packets = self._core.take_waiting(serial, PACKETS_PER_DRAIN)
-            if not packets:
-                self._core.send_waiting(serial)  # the way may be the core's by now
-                return
-            taken = 0
-            if by_dtls and tunnel.dtls is not None:
-                taken = len(packets) - tunnel.dtls.send_data(packets, now_s)
-            elif tunnel.cstp is not None:
-                taken = tunnel.cstp.send_data(packets, now_s)
-            waiting = packets[taken : taken + MOST_WAITING_PACKETS] if not by_dtls else []
-            lost = len(packets) - taken - len(waiting)
-            self._core.count(serial, taken, sum(map(len, packets[:taken])), lost, 0, 0)
-            if waiting:
-                self._core.set_cstp(serial, tunnel.cstp is not None, True)
-                self._core.put_back(serial, waiting)
-                return
-        self._reactor.callLater(0, self._drain, tunnel)  # the threads are as quick as we are
+    def _serial(self, tunnel: Tunnel) -> int:
+        return 0 if tunnel.detached else self._serial_of[tunnel.identifier]
 
     # --- what the core tells --------------------------------------------------------------------
 

@@ -25,8 +25,9 @@ from anyvpn.model.channels import (
 from anyvpn.packets._compiled import HANDSHAKE, OLD_KEYS
 from anyvpn.packets.compiled_engine import CompiledPacketEngine
 from anyvpn.packets.tls_keys import key_update
-from anyvpn.testing.inner_client import DATA, InnerClient
+from anyvpn.testing.inner_client import CSTP, DATA, InnerClient
 from anyvpn.testing.inner_packets import ANYWHERE, ipv4_packet
+from anyvpn.testing.memory_channels import MemoryCSTPStream
 from anyvpn.testing.programs import wait_until
 from anyvpn.wire.cstp import PacketKind, frame_data, frame_packet
 from tests.packets.core_threads import (
@@ -267,6 +268,16 @@ class MixedTests(TestCase):
         records = self.client.sealer.seal_packets(DATA, [self.client.packet_to()])
         self.engine.datagrams_received(self.client.path, records)
         self.assert_goes_over_dtls()
+
+    def test_dtls_speaks_again_beside_another_stream(self) -> None:
+        self.send_over_cstp()
+        other = MemoryCSTPStream()
+        other.encoding = "lzs"
+        self.engine.replace_channel(7, CSTP, other)
+        records = self.client.sealer.seal_packets(DATA, [self.client.packet_to()])
+        self.engine.datagrams_received(self.client.path, records)
+        self.assert_goes_over_dtls()
+        self.assertEqual(other.frames, [])
 
     def test_one_failure_costs_no_other_what_the_core_has_told(self) -> None:
         def fail(path: PeerPath, datagram: bytes) -> None:

@@ -30,10 +30,17 @@ static void come_by_tls(scene *scene, tunnel *tunnel, input *input, uint8_t how)
     if (tls == NULL || tls->is_lost)
         return;
     struct input packet = packet_of(input, (uint8_t)tunnel->identifier, true);
+    size_t half = packet.size / 2;
+    struct input rest = {packet.data + half, how & 16 ? packet.size - half : 0};
     if (how & 1 && packet.size > 3)
-        packet.size = packet.size / 2; /* the rest never comes, or another frame is in its place */
+        packet.size = packet.size / 2; /* the rest comes next or never, or another frame is in its place */
     uint8_t type = how & 2 ? take_byte(input) : APPLICATION_DATA;
     size_t size = scene_tls_record(tls, type, room, &packet);
+    if (how & 1 && rest.size) {
+        tls->read_sequence++;
+        size += scene_tls_record(tls, type, room + size, &rest);
+        tls->read_sequence--;
+    }
     size_t cut = how & 4 ? take_byte(input) % size : size;
     if (how & 8)
         room[take_byte(input) % size] ^= 1;
