@@ -29,6 +29,7 @@ from anyvpn.packets.engines import ENGINE_CHOICES
 
 Options = dict[str, Any]
 _FILE = click.Path(path_type=Path)
+_SECRET_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)  # before a login is begun
 _PROXY_PORTS = {"http": 8080, "socks5": 1080, "socks": 1080}
 _FIRST_USE_FILE = "known-gateways"
 
@@ -37,7 +38,9 @@ _OPTIONS = (
     click.option("--authgroup", metavar="GROUP", help="Group to log in to, as the menu has it."),
     click.option("-g", "--usergroup", metavar="GROUP", help="Group to log in to, as in the URL."),
     click.option("--passwd-on-stdin", is_flag=True, help="Read the password from standard input."),
-    click.option("--password-file", type=_FILE, help="File whose first line is the password."),
+    click.option(
+        "--password-file", type=_SECRET_FILE, help="File whose first line is the password."
+    ),
     click.option(
         "-F",
         "--form-entry",

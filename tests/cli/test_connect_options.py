@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import trustme
 
@@ -29,6 +30,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("https_proxy", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
+
+
+class FileTests:
+    def test_a_password_file_is_there_before_anybody_is_asked(self, home: Path) -> None:
+        for path, why in ((home / "nosuch", "does not exist"), (home, "is a directory")):
+            with pytest.raises(click.BadParameter, match=why):
+                options("--password-file", str(path))
 
 
 class SettingsTests:
