@@ -52,7 +52,11 @@ class QuestionTests:
         ],
         ids=" ".join,
     )
-    def test_others_ask_nothing_ahead(self, given: tuple[str, ...]) -> None:
+    def test_others_ask_nothing_ahead(
+        self, given: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "password").write_text("secret\n")
         done = bench("vpn.example.com", "-n", "3", *given, typed="secret\n")
         assert (done.exit_code, done.stderr) == (0, "")
 
