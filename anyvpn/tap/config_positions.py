@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from anyvpn.model.printable import printable
+
 KeyPath = tuple[str | int, ...]
 """Where a value stands: table and key names, and the numbers of array elements from 0."""
 
@@ -54,7 +56,7 @@ def format_path(path: KeyPath) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            shown = part if _BARE_KEY.fullmatch(part) else f'"{part}"'
+            shown = part if _BARE_KEY.fullmatch(part) else f'"{printable(part)}"'
             text += f".{shown}" if text else shown
     return text
 

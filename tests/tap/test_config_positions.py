@@ -68,6 +68,7 @@ class PositionTests(unittest.TestCase):
 
     def test_paths_read_as_operators_write_them(self) -> None:
         assert format_path(("profiles", 0, "a b", "c")) == 'profiles[0]."a b".c'
+        assert format_path(("a\nb\x1b[2J",)) == '"a b?[2J"'
 
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=6)
