@@ -107,6 +107,11 @@ class _Files:
             file.flush()
             os.fsync(file.fileno())
 
+    @property
+    def newest(self) -> Path | None:
+        """What was made last."""
+        return self._made[-1] if self._made else None
+
     def remove(self) -> None:
         """Take everything away, newest first."""
         for path in reversed(self._made):
@@ -119,10 +124,10 @@ def _all_or_nothing() -> Iterator[_Files]:
     files = _Files()
     try:
         yield files
-    except BaseException as error:
+    except OSError as error:
+        where = error.filename or files.newest  # only what opens a file says which
         files.remove()
-        if isinstance(error, OSError):
-            raise ConfigurationError(
-                f"{error.filename}: cannot be written: {error.strerror}"
-            ) from error
+        raise ConfigurationError(f"{where}: cannot be written: {error.strerror}") from error
+    except BaseException:
+        files.remove()
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pty
 import re
@@ -115,6 +116,11 @@ class RefusalTests(InitCase):
         (self.target / "profiles").write_text("a file where a directory must be")
         self.fail_with(*self.complete, stdin="x\n")
         assert [each.name for each in self.target.iterdir()] == ["profiles"]
+
+    def test_a_full_disk_is_told_with_the_file(self) -> None:
+        with patch.object(os, "fsync", side_effect=OSError(errno.ENOSPC, "No space left")):
+            said = self.fail_with(*self.complete, stdin="x\n")
+        assert f"{self.target / 'ca.pem'}: cannot be written: No space left" in said
 
     def test_interrupt_leaves_nothing_behind(self) -> None:
         with patch.object(init_files, "add_user", side_effect=KeyboardInterrupt):
