@@ -117,7 +117,6 @@ def _examples(right: tuple[Answer, ...], count: int) -> list[tuple[Answer, ...]]
         max_examples=count,
         database=None,
         phases=[Phase.generate],
-        deadline=None,
         suppress_health_check=list(HealthCheck),
     )
     @given(st.tuples(*map(_spoiled, right)))
