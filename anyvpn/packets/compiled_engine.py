@@ -159,7 +159,7 @@ class CompiledPacketEngine(PythonPacketEngine):
             super().replace_channel(tunnel_id, name, channel)
             if tunnel.dtls is not None:
                 self._core.set_dtls(serial, core_path(tunnel.dtls.path), None)
-                self._drain(tunnel)
+                self._drains.drain(tunnel)
         else:
             if name is ChannelName.CSTP:
                 self._kept.let_go(serial)
@@ -270,7 +270,7 @@ class CompiledPacketEngine(PythonPacketEngine):
     def _speaks_again(self, tunnel: Tunnel, channel: LiveDTLSChannel, now_s: float) -> None:  # noqa: ARG002 - as above
         channel.quiet = False
         self._core.set_quiet(self._serial_of[tunnel.identifier], False)
-        self._drain(tunnel)
+        self._drains.drain(tunnel)
 
     def _moved(self, tunnel: Tunnel, channel: LiveDTLSChannel, path: PeerPath) -> None:
         self._core.set_dtls(self._serial_of[tunnel.identifier], core_path(path), None)
@@ -280,17 +280,13 @@ class CompiledPacketEngine(PythonPacketEngine):
         super()._cstp_writable(tunnel, channel)
         if tunnel.cstp is channel and not self._is_native(tunnel, ChannelName.CSTP):
             self._core.set_cstp(self._serial_of[tunnel.identifier], True, False)
-            self._drain(tunnel)
+            self._drains.drain(tunnel)
 
     def _drop_dtls(self, tunnel: Tunnel) -> None:
         super()._drop_dtls(tunnel)
         serial = self._serial_of.get(tunnel.identifier, 0)
         if serial:
             self._core.set_dtls(serial, None, None)
-
-    def _drain(self, tunnel: Tunnel) -> None:
-        """Send what waits in the core for a channel that is Python's."""
-        self._drains.drain(tunnel)
 
     def _serial(self, tunnel: Tunnel) -> int:
         return 0 if tunnel.detached else self._serial_of[tunnel.identifier]
@@ -350,7 +346,7 @@ class CompiledPacketEngine(PythonPacketEngine):
             told = (packet_kind, kind, text)
             self._guard(tunnel, partial(self._stream_told, tunnel, serial, told))
         elif kind == core.WAITING:
-            self._drain(tunnel)
+            self._drains.drain(tunnel)
         elif kind == core.CONTROL and (by_dtls or packet_kind >> 8 == self._kept.number_of(serial)):
             name = ChannelName.DTLS if by_dtls else ChannelName.CSTP
             tell = partial(tunnel.observer.control_received, name, packet_kind & 0xFF, text)

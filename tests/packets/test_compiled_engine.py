@@ -50,7 +50,7 @@ class DrainTests(CompiledEngineHooks, TestCase):
         with patch.object(self.running._drains, "_core", Mock(wraps=core)) as much:
             much.take_waiting.side_effect = [(False, packets)] * 20 + [(False, [])]
             for _ in range(3):  # so often the core may tell of it in the meantime
-                self.running._drain(tunnel)
+                self.running._drains.drain(tunnel)
             self.assertEqual(much.take_waiting.call_count, DRAINS_PER_TURN)
             self.assertEqual(len(self.clock.getDelayedCalls()), 1)
             self.clock.advance(0)
